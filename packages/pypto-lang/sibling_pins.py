@@ -1,0 +1,1 @@
+../../tools/sibling_pins.py
