@@ -17,7 +17,16 @@ def run_variant(name: str, sanitizers: str) -> None:
     build = ROOT / "build" / "cpp" / name
     generator = ["-G", "Ninja"]
     subprocess.run(
-        ["cmake", "-S", ROOT / "cpp", "-B", build, *generator, "-DSIMPLER_TESTS=ON", f"-DSIMPLER_SANITIZE={sanitizers}"],
+        [
+            "cmake",
+            "-S",
+            ROOT / "cpp",
+            "-B",
+            build,
+            *generator,
+            "-DSIMPLER_TESTS=ON",
+            f"-DSIMPLER_SANITIZE={sanitizers}",
+        ],
         check=True,
         stdout=subprocess.DEVNULL,
     )

@@ -54,7 +54,11 @@ def _python_headers() -> str | None:
 
 
 def _googletest() -> str | None:
-    roots = [Path(root) for root in ("/usr", "/usr/local", "/opt/homebrew", *os.environ.get("CMAKE_PREFIX_PATH", "").split(os.pathsep)) if root]
+    roots = [
+        Path(root)
+        for root in ("/usr", "/usr/local", "/opt/homebrew", *os.environ.get("CMAKE_PREFIX_PATH", "").split(os.pathsep))
+        if root
+    ]
     return next((str(found) for root in roots for found in root.glob("lib*/**/cmake/GTest/GTestConfig.cmake")), None)
 
 
@@ -64,9 +68,7 @@ BUILD = (
     Tool("cargo 1.85 or newer", _cargo, RUSTUP, RUSTUP),
     Tool("Python's C headers", _python_headers, "sudo apt-get install -y python3-dev", "brew install python@3.11"),
 )
-TEST = (
-    Tool("GoogleTest", _googletest, "sudo apt-get install -y libgtest-dev", "brew install googletest"),
-)
+TEST = (Tool("GoogleTest", _googletest, "sudo apt-get install -y libgtest-dev", "brew install googletest"),)
 
 
 def missing(tools: tuple[Tool, ...]) -> list[str]:
