@@ -15,7 +15,7 @@ def run_variant(name: str, sanitizers: str) -> None:
     """Configure, build and run one variant in `build/cpp/<name>`; raises CalledProcessError when a step fails."""
     print(f"C++ tests, {name}", flush=True)
     build = ROOT / "build" / "cpp" / name
-    generator = ["-G", "Ninja"]
+    options = ["-G", "Ninja", "-DSIMPLER_TESTS=ON", f"-DSIMPLER_SANITIZE={sanitizers}"]
     subprocess.run(
         [
             "cmake",

@@ -1,8 +1,8 @@
 """Builds what is published, and proves it.
 
 `wheels`  fills dist/ with every package's wheel and sdist.
-`sdists`  builds, from each sdist alone and outside the checkout, a wheel; installs it with nothing but what it stands on,
-          and runs a smoke test of it.
+`sdists`  builds, from each sdist alone and outside the checkout, a wheel; installs it with nothing but what it stands
+          on, and runs a smoke test of it.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 DIST = ROOT / "dist"
 
-# In the order in which they stand on each other; each with what it imports as, the siblings an installation of it brings,
-# and a smoke test: a few lines that use it, not merely import it.
+# In the order in which they stand on each other; each with what it imports as, the siblings an installation of it
+# brings, and a smoke test: a few lines that use it, not merely import it.
 PACKAGES: dict[str, tuple[str, set[str], str]] = {
     "simpler-ipc": (
         "simpler_ipc",

@@ -54,11 +54,8 @@ def _python_headers() -> str | None:
 
 
 def _googletest() -> str | None:
-    roots = [
-        Path(root)
-        for root in ("/usr", "/usr/local", "/opt/homebrew", *os.environ.get("CMAKE_PREFIX_PATH", "").split(os.pathsep))
-        if root
-    ]
+    prefixes = ["/usr", "/usr/local", "/opt/homebrew", *os.environ.get("CMAKE_PREFIX_PATH", "").split(os.pathsep)]
+    roots = [Path(prefix) for prefix in prefixes if prefix]
     return next((str(found) for root in roots for found in root.glob("lib*/**/cmake/GTest/GTestConfig.cmake")), None)
 
 
