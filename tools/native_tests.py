@@ -16,20 +16,8 @@ def run_variant(name: str, sanitizers: str) -> None:
     print(f"C++ tests, {name}", flush=True)
     build = ROOT / "build" / "cpp" / name
     options = ["-G", "Ninja", "-DSIMPLER_TESTS=ON", f"-DSIMPLER_SANITIZE={sanitizers}"]
-    subprocess.run(
-        [
-            "cmake",
-            "-S",
-            ROOT / "cpp",
-            "-B",
-            build,
-            *generator,
-            "-DSIMPLER_TESTS=ON",
-            f"-DSIMPLER_SANITIZE={sanitizers}",
-        ],
-        check=True,
-        stdout=subprocess.DEVNULL,
-    )
+    configure = ["cmake", "-S", ROOT / "cpp", "-B", build, *options]
+    subprocess.run(configure, check=True, stdout=subprocess.DEVNULL)
     subprocess.run(["cmake", "--build", build], check=True)
     subprocess.run(["ctest", "--test-dir", build, "--output-on-failure", "-j", str(os.cpu_count() or 1)], check=True)
 
