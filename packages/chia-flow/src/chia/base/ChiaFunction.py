@@ -1,0 +1,84 @@
+"""The public names of a flow: ``ChiaFunction``, ``ChiaCallRemote``, ``get``.
+
+In use::
+
+    from chia.base.ChiaFunction import ChiaFunction, get
+
+    @ChiaFunction(num_cpus=1)
+    def square(x: int) -> int:
+        return x * x
+
+    square(3)  # here, in this process
+    get(square.chia_remote(3))  # on a worker of the cluster
+    get(square.chia_remote(square.chia_remote(3)))  # a reference as argument is an edge of the graph
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar, overload
+
+from ray import ObjectRef
+
+from chia.base.collect import get
+from chia.base.node import BoundChiaNode, ChiaNode, Dispatch
+
+__all__ = ["BoundChiaNode", "ChiaCallRemote", "ChiaFunction", "ChiaNode", "Dispatch", "get"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class _Decorator:
+    """``ChiaFunction`` with its options given, waiting for the function."""
+
+    def __init__(self, options: dict[str, Any]) -> None:
+        self._options = options
+
+    def __call__(self, function: Callable[P, R], /) -> ChiaNode[P, R]:
+        return ChiaNode(function, self._options)
+
+
+@overload
+def ChiaFunction(function: Callable[P, R], /) -> ChiaNode[P, R]: ...
+@overload
+def ChiaFunction(**options: Any) -> _Decorator: ...
+def ChiaFunction(*functions: Callable[..., Any], **options: Any) -> Any:
+    """Turn a function or a method into a node of a flow.
+
+    Used bare (``@ChiaFunction``) or with any option that Ray takes for a task
+    (``@ChiaFunction(resources={"fpga": 1}, num_cpus=2, max_retries=0)``). Ray's defaults hold: one CPU, no other
+    resource, three retries when a worker dies, none when the function raises.
+
+    The result is called like the function it wraps and keeps its name, docstring and signature; see ``ChiaNode``
+    for what it adds. Over a static or class method the order is ``@staticmethod`` first, ``@ChiaFunction`` below.
+
+    Raises:
+        TypeError: what is decorated is no plain function, or an option has the wrong type.
+        ValueError: Ray has no such option, or not with this value; or the function is ``async def``.
+    """
+    if functions and options:
+        raise TypeError("ChiaFunction takes the function alone or options alone: @ChiaFunction(num_cpus=2)")
+    if len(functions) > 1:
+        raise TypeError(f"ChiaFunction decorates one function, not {len(functions)} positional arguments")
+    decorate = _Decorator(options)
+    return decorate(functions[0]) if functions else decorate
+
+
+@overload
+def ChiaCallRemote(fn: ChiaNode[P, R], /, *args: P.args, **kwargs: P.kwargs) -> ObjectRef[R]: ...
+@overload
+def ChiaCallRemote(fn: ChiaNode[..., R], /, *args: Any, **kwargs: Any) -> ObjectRef[R]: ...
+@overload
+def ChiaCallRemote(fn: BoundChiaNode[Any, ..., R], /, *args: Any, **kwargs: Any) -> ObjectRef[R]: ...
+def ChiaCallRemote(fn: Any, /, *args: Any, **kwargs: Any) -> Any:
+    """``fn.chia_remote(*args, **kwargs)`` for a ``fn`` that has to be a ``@ChiaFunction``.
+
+    Raises:
+        TypeError: ``fn`` is something else.
+    """
+    if not isinstance(getattr(fn, "__func__", fn), ChiaNode):
+        raise TypeError(
+            f"ChiaCallRemote needs a @ChiaFunction, not {fn!r} of type {type(fn).__name__}: decorate it first"
+        )
+    return fn.chia_remote(*args, **kwargs)

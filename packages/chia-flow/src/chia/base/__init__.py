@@ -1,0 +1,1 @@
+"""The primitives of a flow; users import them from ``chia.base.ChiaFunction``."""
