@@ -67,10 +67,14 @@ class TensorType:
 
 @dataclass(frozen=True, slots=True)
 class TileType:
-    """A tile in a core's local memory: static ``(rows, columns)``; its valid region is known at run time."""
+    """A tile in a core's local memory: static ``(rows, columns)``.
+
+    ``valid`` is the part of it that holds data, where that is known before the program runs: None for a count that isn't.
+    """
 
     shape: tuple[int, int]
     dtype: DType
+    valid: tuple[int | None, int | None] = field(default=(None, None), compare=False, repr=False)
 
     def __str__(self) -> str:
         return f"Tile[[{self.shape[0]}, {self.shape[1]}], {self.dtype}]"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 
@@ -15,8 +15,8 @@ class Takes(Enum):
 
     TENSOR = "a tensor"
     TILE = "a tile"
-    TILE_OR_SCALAR = "a tile or a number"
-    SCALAR = "a number"
+    TILE_OR_SCALAR = "a tile or a number"  # a number takes the dtype of the tile operand
+    SCALAR = "a number"  # takes the dtype of the attribute "dtype"
     INDICES = "a list of index expressions"  # an ExprTuple
     SHAPE = "a list of positive ints known when the program is parsed"  # an ExprTuple of Const
     DTYPE = "a dtype"  # an attribute
@@ -65,6 +65,9 @@ class Op:
         doc: one paragraph for the reference page; its first sentence is the summary.
         kinds: the kinds of function it may be used in.
         spelling: what users write after ``pl.``.
+        in_place: the C++ may write its result over an operand (false where an operand is read after the result's first
+            element is written).
+        cube: it runs on a core's matrix unit: a kernel that uses it is placed on an AIC core, any other on an AIV core.
     """
 
     name: str
@@ -76,6 +79,8 @@ class Op:
     host: HostEmit | None = None
     kinds: frozenset[FunctionKind] = KERNEL
     spelling: str = ""
+    in_place: bool = True
+    cube: bool = False
 
     def __post_init__(self) -> None:
         if not self.spelling:
@@ -119,7 +124,7 @@ def spelled(spelling: str) -> tuple[Op, ...]:
     return tuple(op for op in _OPS.values() if op.spelling == spelling)
 
 
-def did_you_mean(name: str, known: object) -> str:
-    """``"; did you mean 'x'?"`` for the nearest of ``known`` (an iterable of names), or the empty string."""
-    near = difflib.get_close_matches(name, [str(k) for k in known], n=1)  # type: ignore[attr-defined]
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """``"; did you mean 'x'?"`` for the nearest of ``known``, or the empty string."""
+    near = difflib.get_close_matches(name, list(known), n=1)
     return f"; did you mean {near[0]!r}?" if near else ""

@@ -1,0 +1,48 @@
+"""Elementwise ops of a tile with a column or a row that is repeated over it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from pypto.errors import TypeMismatchError
+from pypto.ir.nodes import Expr, TileType
+from pypto.ops.elementwise import call_of, divide, ufunc
+from pypto.ops.registry import Op, OpParam, Takes, register
+from pypto.ops.rules import Attrs, check_dtype, is_number, tile_of
+
+
+def _expand(name: str, numpy: Callable[..., Any], by_row: bool, doc: str) -> None:
+    def infer(args: tuple[Expr, ...], attrs: Attrs) -> TileType:
+        check_dtype(name, args[0], is_number, "numbers")
+        tile, vector = tile_of(args[0]), tile_of(args[1])
+        shape = (tile.shape[0], 1) if by_row else (1, tile.shape[1])
+        if vector.shape != shape or vector.dtype != tile.dtype:
+            expected = TileType(shape, tile.dtype)
+            raise TypeMismatchError(
+                f"pl.{name}: expected {expected} to repeat over {tile}, found {vector}", args[1].span
+            )
+        return tile
+
+    register(
+        Op(
+            name=f"tile.{name}",
+            params=(OpParam("tile", Takes.TILE), OpParam("column" if by_row else "row", Takes.TILE)),
+            infer=infer,
+            numpy=numpy,
+            cpp=call_of(name),
+            doc=doc,
+        )
+    )
+
+
+for _name, _numpy, _verb in (
+    ("add", ufunc("add"), "Adds {} to"),
+    ("sub", ufunc("subtract"), "Subtracts {} from"),
+    ("mul", ufunc("multiply"), "Multiplies by {}"),
+    ("div", divide, "Divides by {}"),
+):
+    _column = _verb.format("a column `[R, 1]`")
+    _expand(f"row_expand_{_name}", _numpy, True, f"{_column} every column of a tile `[R, C]`.")
+    _row = _verb.format("a row `[1, C]`")
+    _expand(f"col_expand_{_name}", _numpy, False, f"{_row} every row of a tile `[R, C]`.")

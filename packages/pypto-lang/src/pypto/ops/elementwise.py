@@ -1,0 +1,111 @@
+"""Elementwise ops on tiles: two tiles, a tile and a number, one tile."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from pypto.ir.dtypes import DType
+from pypto.ir.nodes import Call, Expr, TileType
+from pypto.ops.registry import Op, OpParam, Takes, register
+from pypto.ops.rules import Attrs, check_dtype, check_number, is_number, same_tile, tile_of
+
+
+def call_of(name: str) -> Callable[[Call, list[str], str | None], str]:
+    """The emission of most tile ops: ``simpler::tile::name(out, operands);``."""
+    return lambda call, args, out: f"simpler::tile::{name}({', '.join([str(out), *args])});"
+
+
+def ufunc(name: str) -> Callable[..., Any]:
+    """numpy's function ``name``; numpy is imported when it is called, to keep ``import pypto`` quick."""
+
+    def apply(*operands: Any) -> Any:
+        import numpy
+
+        with numpy.errstate(all="ignore"):
+            return getattr(numpy, name)(*operands)
+
+    return apply
+
+
+def divide(lhs: Any, rhs: Any) -> Any:
+    """Division; of integers towards zero, as in C++."""
+    import numpy
+
+    lhs = numpy.asarray(lhs)
+    if not numpy.issubdtype(lhs.dtype, numpy.integer):
+        with numpy.errstate(all="ignore"):
+            return lhs / rhs
+    rhs = numpy.asarray(rhs, lhs.dtype)
+    if (rhs == 0).any():
+        raise ZeroDivisionError("integer division of a tile by zero")
+    quotient = lhs // rhs
+    inexact = (lhs % rhs != 0) & ((lhs < 0) != (rhs < 0))
+    return quotient + inexact.astype(lhs.dtype)
+
+
+def _binary(name: str, numpy: Callable[..., Any], doc: str) -> None:
+    def infer(args: tuple[Expr, ...], attrs: Attrs) -> TileType:
+        lhs, rhs = args
+        check_dtype(name, lhs, is_number, "numbers")
+        if isinstance(rhs.type, TileType):
+            return same_tile(name, lhs, rhs)
+        check_number(name, tile_of(lhs).dtype, rhs)
+        return tile_of(lhs)
+
+    params = (OpParam("lhs", Takes.TILE), OpParam("rhs", Takes.TILE_OR_SCALAR))
+    register(Op(name=f"tile.{name}", params=params, infer=infer, numpy=numpy, cpp=call_of(name), doc=doc))
+
+
+def _unary(
+    name: str, numpy: Callable[..., Any], doc: str, allowed: Callable[[DType], bool] = is_number, wanted: str = "numbers"
+) -> None:
+    def infer(args: tuple[Expr, ...], attrs: Attrs) -> TileType:
+        check_dtype(name, args[0], allowed, wanted)
+        return tile_of(args[0])
+
+    params = (OpParam("tile", Takes.TILE),)
+    register(Op(name=f"tile.{name}", params=params, infer=infer, numpy=numpy, cpp=call_of(name), doc=doc))
+
+
+def _is_float(dtype: DType) -> bool:
+    return dtype.is_float
+
+
+def _is_signed(dtype: DType) -> bool:
+    return dtype.is_signed and is_number(dtype)
+
+
+def _rsqrt(tile: Any) -> Any:
+    return ufunc("divide")(tile.dtype.type(1), ufunc("sqrt")(tile))
+
+
+def _recip(tile: Any) -> Any:
+    return ufunc("divide")(tile.dtype.type(1), tile)
+
+
+def _relu(tile: Any) -> Any:
+    return ufunc("maximum")(tile, tile.dtype.type(0))
+
+
+_PAIR = "`rhs` is a tile of the same shape and dtype, or a number."
+_binary("add", ufunc("add"), f"Adds element by element. {_PAIR} Also spelled `lhs + rhs`.")
+_binary("sub", ufunc("subtract"), f"Subtracts element by element. {_PAIR} Also spelled `lhs - rhs`.")
+_binary("mul", ufunc("multiply"), f"Multiplies element by element. {_PAIR} Also spelled `lhs * rhs`.")
+_binary(
+    "div",
+    divide,
+    f"Divides element by element. {_PAIR} Integers are divided towards zero, and a zero divisor among them fails the "
+    "kernel. Also spelled `lhs / rhs`.",
+)
+_binary("maximum", ufunc("maximum"), f"The larger of each pair of elements; NaN where either is. {_PAIR}")
+_binary("minimum", ufunc("minimum"), f"The smaller of each pair of elements; NaN where either is. {_PAIR}")
+
+_unary("neg", ufunc("negative"), "Minus each element. Also spelled `-tile`.", _is_signed, "signed numbers")
+_unary("abs", ufunc("abs"), "The absolute value of each element.")
+_unary("exp", ufunc("exp"), "e to the power of each element.", _is_float, "floats")
+_unary("log", ufunc("log"), "The natural logarithm of each element.", _is_float, "floats")
+_unary("sqrt", ufunc("sqrt"), "The square root of each element.", _is_float, "floats")
+_unary("rsqrt", _rsqrt, "One over the square root of each element.", _is_float, "floats")
+_unary("recip", _recip, "One over each element.", _is_float, "floats")
+_unary("relu", _relu, "Each element, or zero where it is negative.")

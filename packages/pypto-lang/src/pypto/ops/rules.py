@@ -1,0 +1,135 @@
+"""What type rules of several ops have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from pypto.errors import OutOfBoundsError, TypeMismatchError
+from pypto.ir.dtypes import BOOL, DType
+from pypto.ir.nodes import (
+    ANY_DIM,
+    Call,
+    Const,
+    Dim,
+    DimExpr,
+    DimVar,
+    Expr,
+    ExprTuple,
+    ScalarType,
+    TensorType,
+    TileType,
+)
+
+Attrs = Mapping[str, object]
+Valid = tuple[int | None, int | None]
+
+
+def tile_of(expr: Expr) -> TileType:
+    """The type of an operand that is a tile."""
+    assert isinstance(expr.type, TileType)
+    return expr.type
+
+
+def tensor_of(expr: Expr) -> TensorType:
+    """The type of an operand that is a tensor."""
+    assert isinstance(expr.type, TensorType)
+    return expr.type
+
+
+def items_of(expr: Expr) -> tuple[Expr, ...]:
+    """The items of an operand that is a list."""
+    assert isinstance(expr, ExprTuple)
+    return expr.items
+
+
+def static(expr: Expr) -> int | None:
+    """The value of an index expression where it is known now."""
+    return int(expr.value) if isinstance(expr, Const) else None
+
+
+def extent(expr: Expr) -> Dim:
+    """The dimension a tensor gets from an index expression used as its extent."""
+    match expr:
+        case Const(value=value):
+            return int(value)
+        case DimExpr(name=name):
+            return DimVar(name)
+        case Call(op="tensor.dim", args=(tensor,)):
+            return tensor_of(tensor).shape[int(str(expr.attr("axis")))]
+    return ANY_DIM
+
+
+def same_tile(op: str, expected: Expr, found: Expr) -> TileType:
+    """The type both operands have. Raises TypeMismatchError at ``found`` where they differ."""
+    want, have = tile_of(expected), tile_of(found)
+    if want != have:
+        raise TypeMismatchError(f"pl.{op}: expected {want}, as the first operand is, found {have}", found.span)
+    return TileType(want.shape, want.dtype, joined(want.valid, have.valid))
+
+
+def joined(one: Valid, other: Valid) -> Valid:
+    """What is known of a valid region that is both ``one`` and ``other``."""
+    return (one[0] if one[0] == other[0] else None, one[1] if one[1] == other[1] else None)
+
+
+def check_number(op: str, dtype: DType, number: Expr) -> None:
+    """Raises TypeMismatchError where ``number`` can't be converted to ``dtype`` without losing what it says."""
+    assert isinstance(number.type, ScalarType)
+    have = number.type.dtype
+    if have.is_float and not dtype.is_float:
+        raise TypeMismatchError(f"pl.{op}: a {have} number for {dtype} elements", number.span, "write an int")
+    if isinstance(number, Const) and not fits(number.value, dtype):
+        raise TypeMismatchError(f"pl.{op}: {number.value} does not fit {dtype}", number.span)
+
+
+def fits(value: int | float | bool, dtype: DType) -> bool:
+    """True where ``dtype`` can hold ``value``."""
+    if dtype.is_float:
+        return True
+    if dtype == BOOL:
+        return value in (0, 1)
+    bits = 8 * dtype.itemsize
+    low, high = (-(1 << (bits - 1)), (1 << (bits - 1)) - 1) if dtype.is_signed else (0, (1 << bits) - 1)
+    return float(value).is_integer() and low <= int(value) <= high
+
+
+def check_dtype(op: str, operand: Expr, allowed: Callable[[DType], bool], wanted: str) -> None:
+    """Raises TypeMismatchError at ``operand`` where its tile's dtype is not ``allowed``."""
+    dtype = tile_of(operand).dtype
+    if not allowed(dtype):
+        raise TypeMismatchError(f"pl.{op}: expected a tile of {wanted}, found {dtype}", operand.span, "pl.cast it first")
+
+
+def is_number(dtype: DType) -> bool:
+    """True for every dtype but BOOL."""
+    return dtype != BOOL
+
+
+def check_count(op: str, what: str, items: Expr, count: int) -> None:
+    """Raises TypeMismatchError where a list has another length than ``count``."""
+    have = len(items_of(items))
+    if have != count:
+        raise TypeMismatchError(f"pl.{op}: expected {count} {what}, one a dimension, found {have}", items.span)
+
+
+def check_region(op: str, tensor: Expr, offsets: Expr, extents: Sequence[int | None], at: Expr) -> None:
+    """Raises OutOfBoundsError where a region certainly reaches outside ``tensor``.
+
+    Args:
+        offsets: an ExprTuple, one index expression a dimension.
+        extents: how many elements are touched in each dimension; None where that is not known now.
+        at: the operand to point at where the extent alone is too large.
+    """
+    shape = tensor_of(tensor).shape
+    for axis, (offset, count, dim) in enumerate(zip(items_of(offsets), extents, shape, strict=True)):
+        begin = static(offset)
+        if begin is not None and begin < 0:
+            raise OutOfBoundsError(f"pl.{op}: offset {begin} in dimension {axis} is negative", offset.span)
+        if count is not None and count < 0:
+            raise OutOfBoundsError(f"pl.{op}: extent {count} in dimension {axis} is negative", at.span)
+        end = (begin or 0) + (count or 0)
+        if isinstance(dim, int) and end > dim:
+            place = offset if begin else at
+            raise OutOfBoundsError(
+                f"pl.{op}: elements {begin or 0} to {end} of dimension {axis} are outside {tensor_of(tensor)}", place.span
+            )
