@@ -1,0 +1,92 @@
+"""A simulated AI chip: prepared callables, orchestration, cores, device memory, a tile library and a kernel compiler."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from simpler_runtime._native import (
+    IN,
+    INOUT,
+    NO_DEP,
+    OUT,
+    OUTPUT_EXISTING,
+    CallConfig,
+    ChipCallable,
+    ChipWorker,
+    ContinuousTensor,
+    CoreType,
+    DataType,
+    Kernel,
+    Platform,
+    TaskArgs,
+    TaskFrame,
+    TensorArgType,
+    platforms,
+    read_task,
+    write_task,
+)
+from simpler_runtime.errors import (
+    CallableError,
+    CallConfigError,
+    ChipError,
+    CompilerNotFoundError,
+    DeviceMemoryError,
+    KernelCompileError,
+    KernelError,
+    PlatformError,
+    RingFullError,
+)
+
+if TYPE_CHECKING:
+    from simpler_runtime.kernel_compiler import CompileUnit, KernelCompiler
+
+__all__ = [
+    "IN",
+    "INOUT",
+    "NO_DEP",
+    "OUT",
+    "OUTPUT_EXISTING",
+    "CallConfig",
+    "CallConfigError",
+    "CallableError",
+    "ChipCallable",
+    "ChipError",
+    "ChipWorker",
+    "CompileUnit",
+    "CompilerNotFoundError",
+    "ContinuousTensor",
+    "CoreType",
+    "DataType",
+    "DeviceMemoryError",
+    "Kernel",
+    "KernelCompileError",
+    "KernelCompiler",
+    "KernelError",
+    "Platform",
+    "PlatformError",
+    "RingFullError",
+    "TaskArgs",
+    "TaskFrame",
+    "TensorArgType",
+    "include_dir",
+    "platforms",
+    "read_task",
+    "write_task",
+]
+
+
+def __getattr__(name: str) -> Any:
+    # Running prepared callables needs no compiler and none of what it imports.
+    if name in ("KernelCompiler", "CompileUnit"):
+        from simpler_runtime import kernel_compiler
+
+        return getattr(kernel_compiler, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def include_dir() -> Path:
+    """The folder to pass to a C++ compiler with -I: it holds simpler/kernel.h and the other public headers."""
+    here = Path(__file__).resolve().parent
+    installed = here / "include"
+    return installed if installed.is_dir() else here.parents[3] / "cpp" / "include"
