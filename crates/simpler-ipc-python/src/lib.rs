@@ -1,0 +1,36 @@
+//! Python bindings of simpler-ipc: `simpler_ipc._native`, re-exported by `simpler_ipc`.
+//!
+//! One module for each Python class or group of them. Calls that may wait try once without letting go of the GIL,
+//! then release it; calls that cannot wait keep it, so that no lock of the library is held when Python forks.
+
+mod bytes;
+mod doorbell;
+mod errors;
+mod heap_ring;
+mod mailbox;
+mod peer;
+mod region;
+mod waiting;
+
+use pyo3::prelude::*;
+use simpler_ipc::Kind;
+
+/// Shared memory between processes. Import it as `simpler_ipc`.
+#[pymodule]
+fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_class::<region::Region>()?;
+    module.add_class::<doorbell::Doorbell>()?;
+    module.add_class::<peer::Peer>()?;
+    module.add_class::<peer::WaitSet>()?;
+    module.add_class::<mailbox::Mailbox>()?;
+    module.add_class::<mailbox::MailboxClient>()?;
+    module.add_class::<mailbox::MailboxServer>()?;
+    module.add_class::<mailbox::Reply>()?;
+    module.add_class::<mailbox::Request>()?;
+    module.add_class::<heap_ring::HeapRing>()?;
+    module.add_function(wrap_pyfunction!(peer::exit_with, module)?)?;
+    module.add("TASK", Kind::Task as u32)?;
+    module.add("CONTROL", Kind::Control as u32)?;
+    module.add("SHUTDOWN", Kind::Shutdown as u32)?;
+    module.add("__version__", env!("CARGO_PKG_VERSION"))
+}

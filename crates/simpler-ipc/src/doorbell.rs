@@ -1,0 +1,97 @@
+//! Doorbells: a "something changed" counter in shared memory that any process may ring and any process may sleep on.
+
+use std::sync::Arc;
+
+use crate::error::Result;
+use crate::protocol::bell::Bell;
+use crate::region::{Overlaid, Region, WeakRegion};
+use crate::wait::{wait_for, Patience, Spin};
+
+/// A counter and those who sleep until it changes. Clones are the same doorbell.
+#[derive(Debug, Clone)]
+pub struct Doorbell(Arc<Place>);
+
+#[derive(Debug)]
+struct Place {
+    region: Region,
+    offset: usize,
+    bell: Overlaid<Bell>,
+    spin: Spin,
+}
+
+impl Doorbell {
+    /// What to set aside for one: alone on its cache lines, so that ringing disturbs nothing beside it.
+    pub const NBYTES: usize = 128;
+
+    /// The doorbell at `offset` of a region, which is a multiple of 4 and better of 128. Fresh memory is a doorbell.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`](crate::Error::Invalid) if it is misaligned or does not lie in the region.
+    pub fn new(region: &Region, offset: usize) -> Result<Self> {
+        region.window(offset, Self::NBYTES)?;
+        let bell = region.overlay(offset, 1)?;
+        Ok(Doorbell(Arc::new(Place { region: region.clone(), offset, bell, spin: Spin::new() })))
+    }
+
+    /// Counts a change and wakes every sleeper; no system call when nobody sleeps.
+    #[inline]
+    pub fn ring(&self) {
+        self.bell().ring();
+    }
+
+    /// The count now; it wraps at 2^32.
+    #[inline]
+    pub fn value(&self) -> u32 {
+        self.bell().value()
+    }
+
+    /// Waits until the count is other than `seen`: the count then.
+    ///
+    /// # Errors
+    /// [`Error::WaitTimeout`](crate::Error::WaitTimeout), [`Error::Interrupted`](crate::Error::Interrupted).
+    pub fn wait(&self, seen: u32, patience: &mut Patience<'_>) -> Result<u32> {
+        let changed = || Ok(self.changed_from(seen));
+        wait_for(self.bell(), self.spin(), patience, "a doorbell to ring", changed, || Ok(()))
+    }
+
+    pub(crate) fn changed_from(&self, seen: u32) -> Option<u32> {
+        let value = self.value();
+        (value != seen).then_some(value)
+    }
+
+    pub(crate) fn spin(&self) -> &Spin {
+        &self.0.spin
+    }
+
+    pub(crate) fn downgrade(&self) -> WeakDoorbell {
+        WeakDoorbell { region: self.0.region.downgrade(), offset: self.0.offset }
+    }
+
+    pub(crate) fn bell(&self) -> &Bell {
+        &self.0.bell[0]
+    }
+
+    pub(crate) fn region(&self) -> &Region {
+        &self.0.region
+    }
+
+    pub(crate) fn offset(&self) -> usize {
+        self.0.offset
+    }
+}
+
+/// A doorbell that does not keep its region mapped.
+#[derive(Debug)]
+pub(crate) struct WeakDoorbell {
+    region: WeakRegion,
+    offset: usize,
+}
+
+impl WeakDoorbell {
+    /// Rings if the region is still mapped; when it is not, nobody waits there.
+    pub(crate) fn ring(&self) {
+        if let Some(bell) = self.region.upgrade().and_then(|region| region.overlay::<Bell>(self.offset, 1).ok()) {
+            bell[0].ring();
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! What can go wrong, one variant for each thing a caller may want to tell apart.
+
+use std::io;
+use std::time::Duration;
+
+use crate::peer::Exit;
+
+/// The result of everything in this crate that can fail.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Every error of this crate. The message says what happened, where, and what to do where something can be done.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A watched process exited or was killed.
+    #[error("process {pid} died: {exit}")]
+    PeerDied {
+        /// The process id it had.
+        pid: i32,
+        /// How it ended, as far as this process may know.
+        exit: Exit,
+    },
+
+    /// No room for a block, and none came free in time.
+    #[error(
+        "heap ring '{name}' of {nbytes} bytes is full: {requested} bytes requested, {live_blocks} live blocks hold \
+         {live_bytes} bytes, {pending_bytes} bytes wait behind them to be reclaimed; release blocks or enlarge the ring"
+    )]
+    HeapRingFull {
+        /// The ring's name.
+        name: String,
+        /// The ring's size in bytes.
+        nbytes: usize,
+        /// Blocks allocated and not yet released.
+        live_blocks: u64,
+        /// Bytes of those blocks, rounded up to the ring's alignment.
+        live_bytes: u64,
+        /// Bytes that are released (or skipped at the end of the arena) but lie behind an older live block.
+        pending_bytes: u64,
+        /// Bytes asked for.
+        requested: usize,
+    },
+
+    /// Nothing happened within the time given.
+    #[error("waited {:.3} s for {what}", .waited.as_secs_f64())]
+    WaitTimeout {
+        /// What was waited for.
+        what: &'static str,
+        /// The limit that was given.
+        waited: Duration,
+    },
+
+    /// A payload does not fit into a frame of the mailbox.
+    #[error("payload of {nbytes} bytes does not fit into a frame of {frame_bytes} bytes; make the mailbox with a larger frame_bytes")]
+    FrameTooLarge {
+        /// Bytes of the payload.
+        nbytes: usize,
+        /// Payload bytes of one frame.
+        frame_bytes: usize,
+    },
+
+    /// Shared memory holds what no correct peer writes.
+    #[error("shared memory is corrupted: {0}")]
+    Corrupted(String),
+
+    /// A call that does not fit the state the object is in (a reply without a request, a post without a reservation).
+    #[error("{0}")]
+    Misused(String),
+
+    /// An argument that cannot be right whatever the state.
+    #[error("{0}")]
+    Invalid(String),
+
+    /// An address that is not that of a live block of the ring.
+    #[error(
+        "{address:#x} is not a live block of heap ring '{name}': it was never allocated there, or is released already"
+    )]
+    UnknownBlock {
+        /// The ring's name.
+        name: String,
+        /// The address given.
+        address: usize,
+    },
+
+    /// The caller's interrupt check asked for the wait to end.
+    #[error("the wait was interrupted")]
+    Interrupted,
+
+    /// The operating system lacks what this needs.
+    #[error("{0} needs Linux (memfd, futex and pidfd); this system has none of them")]
+    Unsupported(&'static str),
+
+    /// The operating system refused.
+    #[error("{action}: {source}")]
+    Os {
+        /// What was tried.
+        action: String,
+        /// Its answer.
+        source: io::Error,
+    },
+}
+
+impl Error {
+    pub(crate) fn os(action: impl Into<String>, source: impl Into<io::Error>) -> Self {
+        Error::Os { action: action.into(), source: source.into() }
+    }
+}

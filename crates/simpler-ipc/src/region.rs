@@ -1,0 +1,278 @@
+//! Regions: anonymous shared memory that cannot be taken away.
+//!
+//! A region is a memfd, sealed so that no process can shrink it: an access to its mapping never faults. It is sparse: a
+//! page costs nothing until it is touched, and [`Region::discard`] gives pages back. A fork inherits it at the same
+//! address; any other process maps it from its file descriptor with [`Region::from_fd`].
+
+use std::marker::PhantomData;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::ptr::{self, NonNull};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use crate::error::{Error, Result};
+use crate::protocol::bell::Bell;
+use crate::protocol::frame::FrameHeader;
+use crate::protocol::lane::LaneHeader;
+use crate::protocol::ring::RingControl;
+use crate::protocol::sync::AtomicU32;
+use crate::sys;
+
+/// A mapping of shared memory; unmapped when the last clone, and the last thing that lies in it, is dropped.
+#[derive(Debug, Clone)]
+pub struct Region(Arc<Mapping>);
+
+#[derive(Debug)]
+struct Mapping {
+    address: NonNull<u8>,
+    nbytes: usize,
+    fd: OwnedFd,
+    identity: u64,
+}
+
+// SAFETY: a mapping belongs to the process, not to a thread; the bytes are reached by atomics or raw copies only.
+unsafe impl Send for Mapping {}
+// SAFETY: as above; nothing in `Mapping` itself changes after construction.
+unsafe impl Sync for Mapping {}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: the last owner is gone; `Window` and `Overlaid` are owners, so nothing points into the mapping.
+        unsafe { sys::unmap(self.address, self.nbytes) };
+    }
+}
+
+/// Regions mapped in this process, so that one named by another process in shared memory can be found.
+static MAPPED: Mutex<Vec<Weak<Mapping>>> = Mutex::new(Vec::new());
+
+impl Region {
+    /// Fresh memory of `nbytes`, all zero. `name` is for humans: it shows in `/proc/PID/maps`.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for zero bytes or a bad name; [`Error::Os`] when the system refuses; [`Error::Unsupported`].
+    pub fn anonymous(nbytes: usize, name: &str) -> Result<Self> {
+        if nbytes == 0 {
+            return Err(Error::Invalid("a region needs at least one byte".to_owned()));
+        }
+        if i64::try_from(nbytes).is_err() {
+            return Err(Error::Invalid(format!("a region of {nbytes} bytes is larger than any file")));
+        }
+        if name.len() > 249 || name.contains('\0') {
+            return Err(Error::Invalid("a region's name has at most 249 bytes and no NUL".to_owned()));
+        }
+        Self::map(sys::memory_create(name, nbytes)?, nbytes)
+    }
+
+    /// Maps the region behind another process's file descriptor, which is duplicated: the caller keeps its own.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if it is not sealed against shrinking; [`Error::Os`]; [`Error::Unsupported`].
+    pub fn from_fd(fd: BorrowedFd<'_>) -> Result<Self> {
+        let (fd, nbytes) = sys::memory_open(fd)?;
+        Self::map(fd, nbytes)
+    }
+
+    fn map(fd: OwnedFd, nbytes: usize) -> Result<Self> {
+        let identity = sys::memory_identity(fd.as_fd())?;
+        let address = sys::map(fd.as_fd(), nbytes)?;
+        let region = Region(Arc::new(Mapping { address, nbytes, fd, identity }));
+        let mut mapped = MAPPED.lock().unwrap_or_else(PoisonError::into_inner);
+        mapped.retain(|mapping| mapping.strong_count() > 0);
+        mapped.push(Arc::downgrade(&region.0));
+        Ok(region)
+    }
+
+    /// The region of that identity, if this process has it mapped.
+    pub(crate) fn find(identity: u64) -> Option<Self> {
+        let mapped = MAPPED.lock().unwrap_or_else(PoisonError::into_inner);
+        mapped.iter().filter_map(Weak::upgrade).find(|mapping| mapping.identity == identity).map(Region)
+    }
+
+    pub(crate) fn downgrade(&self) -> WeakRegion {
+        WeakRegion(Arc::downgrade(&self.0))
+    }
+
+    /// What tells this memory from any other, the same in every process that maps it.
+    pub(crate) fn identity(&self) -> u64 {
+        self.0.identity
+    }
+
+    /// Its size.
+    pub fn nbytes(&self) -> usize {
+        self.0.nbytes
+    }
+
+    /// Where it starts in this process.
+    pub fn address(&self) -> usize {
+        self.0.address.as_ptr() as usize
+    }
+
+    /// The file descriptor to hand to another process.
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.0.fd.as_fd()
+    }
+
+    /// Whether all of `nbytes` at `address` lie in the region.
+    pub fn contains(&self, address: usize, nbytes: usize) -> bool {
+        address.checked_sub(self.address()).is_some_and(|offset| self.check_range(offset, nbytes).is_ok())
+    }
+
+    /// Gives the pages of a range back to the system; the range reads as zero from then on, in every process.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if the range leaves the region; [`Error::Os`].
+    pub fn discard(&self, offset: usize, nbytes: usize) -> Result<()> {
+        self.check_range(offset, nbytes)?;
+        if nbytes == 0 {
+            return Ok(());
+        }
+        sys::memory_punch(self.fd(), offset as u64, nbytes as u64)
+    }
+
+    /// A range of the region's bytes.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if the range leaves the region.
+    pub fn window(&self, offset: usize, nbytes: usize) -> Result<Window> {
+        self.check_range(offset, nbytes)?;
+        Ok(Window { region: self.clone(), offset, nbytes })
+    }
+
+    fn check_range(&self, offset: usize, nbytes: usize) -> Result<()> {
+        match offset.checked_add(nbytes) {
+            Some(end) if end <= self.0.nbytes => Ok(()),
+            _ => Err(Error::Invalid(format!(
+                "{nbytes} bytes at offset {offset} do not lie in a region of {} bytes",
+                self.0.nbytes
+            ))),
+        }
+    }
+
+    /// `count` values of `T` at `offset`, in place.
+    pub(crate) fn overlay<T: Overlay>(&self, offset: usize, count: usize) -> Result<Overlaid<T>> {
+        let nbytes = count.saturating_mul(size_of::<T>());
+        self.check_range(offset, nbytes)?;
+        if (self.address() + offset) % align_of::<T>() != 0 {
+            return Err(Error::Invalid(format!("offset {offset} is not a multiple of {}", align_of::<T>())));
+        }
+        // SAFETY: offset + nbytes was just checked to lie in the mapping, which starts at `address`.
+        let first = unsafe { self.0.address.add(offset) }.cast();
+        Ok(Overlaid { _region: self.clone(), first, count, values: PhantomData })
+    }
+}
+
+/// A region that is not kept mapped.
+#[derive(Debug)]
+pub(crate) struct WeakRegion(Weak<Mapping>);
+
+impl WeakRegion {
+    pub(crate) fn upgrade(&self) -> Option<Region> {
+        self.0.upgrade().map(Region)
+    }
+}
+
+/// What may be laid over shared bytes.
+///
+/// # Safety
+/// `T` is `repr(C)` and holds nothing but atomics, so that any bytes are a valid `T` and another process may change
+/// them at any time.
+pub(crate) unsafe trait Overlay {}
+
+// SAFETY: an atomic.
+unsafe impl Overlay for AtomicU32 {}
+// SAFETY: repr(C), two atomics.
+unsafe impl Overlay for Bell {}
+// SAFETY: repr(C), atomics only.
+unsafe impl Overlay for FrameHeader {}
+// SAFETY: repr(C), lines of atomics only.
+unsafe impl Overlay for LaneHeader {}
+// SAFETY: repr(C), lines of atomics only.
+unsafe impl Overlay for RingControl {}
+
+/// Values that lie in a region, and keep it mapped.
+#[derive(Debug)]
+pub(crate) struct Overlaid<T> {
+    _region: Region,
+    first: NonNull<T>,
+    count: usize,
+    values: PhantomData<T>,
+}
+
+// SAFETY: it only gives out `&T` to atomics (see `Overlay`), which any thread may use.
+unsafe impl<T: Overlay> Send for Overlaid<T> {}
+// SAFETY: as above.
+unsafe impl<T: Overlay> Sync for Overlaid<T> {}
+
+impl<T: Overlay> std::ops::Deref for Overlaid<T> {
+    type Target = [T];
+
+    #[inline]
+    fn deref(&self) -> &[T] {
+        // SAFETY: range and alignment were checked by `Region::overlay`; the region cannot shrink (it is sealed) and
+        // `_region` keeps it mapped; any bytes are valid values of an `Overlay`, changed through atomics only.
+        unsafe { std::slice::from_raw_parts(self.first.as_ptr(), self.count) }
+    }
+}
+
+/// A range of a region's bytes, which it keeps mapped.
+///
+/// Other processes may write there at any time, so there is no `&[u8]` to be had: bytes are copied in and out.
+#[derive(Debug, Clone)]
+pub struct Window {
+    region: Region,
+    offset: usize,
+    nbytes: usize,
+}
+
+impl Window {
+    /// Its size.
+    pub fn nbytes(&self) -> usize {
+        self.nbytes
+    }
+
+    /// Its first byte. Valid for reads and writes of [`Window::nbytes`] bytes as long as a window or region lives.
+    #[inline]
+    pub fn as_ptr(&self) -> *mut u8 {
+        // SAFETY: the offset was checked against the mapping when the window was made.
+        unsafe { self.region.0.address.as_ptr().add(self.offset) }
+    }
+
+    /// A copy of its bytes.
+    pub fn to_vec(&self) -> Vec<u8> {
+        let mut bytes = vec![0; self.nbytes];
+        self.copy_to(&mut bytes);
+        bytes
+    }
+
+    /// Copies its first bytes out.
+    ///
+    /// # Panics
+    /// If `bytes` is longer than the window.
+    pub fn copy_to(&self, bytes: &mut [u8]) {
+        assert!(bytes.len() <= self.nbytes, "{} bytes from a window of {}", bytes.len(), self.nbytes);
+        // SAFETY: both are valid for that many bytes; an exclusive slice cannot lie in the mapping, of which only raw
+        // pointers are given out. Bytes that a misbehaving peer changes meanwhile are still bytes.
+        unsafe { ptr::copy_nonoverlapping(self.as_ptr(), bytes.as_mut_ptr(), bytes.len()) }
+    }
+
+    /// Copies bytes in, from its start.
+    ///
+    /// # Panics
+    /// If `bytes` is longer than the window.
+    pub fn copy_from(&self, bytes: &[u8]) {
+        // SAFETY: a slice is valid for its length.
+        unsafe { self.copy_from_raw(bytes.as_ptr(), bytes.len()) }
+    }
+
+    /// Copies bytes in that may lie anywhere, this window included.
+    ///
+    /// # Safety
+    /// `bytes` is valid for reads of `nbytes`.
+    ///
+    /// # Panics
+    /// If `nbytes` is more than the window has.
+    pub unsafe fn copy_from_raw(&self, bytes: *const u8, nbytes: usize) {
+        assert!(nbytes <= self.nbytes, "{nbytes} bytes into a window of {}", self.nbytes);
+        // SAFETY: the source by the caller's promise, the destination by the assertion; overlap is allowed.
+        unsafe { ptr::copy(bytes, self.as_ptr(), nbytes) }
+    }
+}

@@ -1,0 +1,248 @@
+//! Linux: memfd, futex, pidfd, eventfd.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::ptr::{self, NonNull};
+use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
+use std::sync::Once;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use rustix::event::{eventfd, poll, EventfdFlags, PollFd, PollFlags};
+use rustix::fs::{FallocateFlags, MemfdFlags, SealFlags};
+use rustix::io::Errno;
+use rustix::mm::{MapFlags, ProtFlags};
+use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
+use rustix::thread::futex;
+use rustix::time::Timespec;
+
+use crate::error::{Error, Result};
+use crate::peer::Exit;
+use crate::protocol::futex::Slept;
+
+/// Anonymous memory of `nbytes`, zero, which nobody can shrink or grow: no access to a mapping of it can fault.
+pub fn memory_create(name: &str, nbytes: usize) -> Result<OwnedFd> {
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    let fd = rustix::fs::memfd_create(name, flags).map_err(|e| Error::os("memfd_create", e))?;
+    rustix::fs::ftruncate(&fd, nbytes as u64).map_err(|e| Error::os(format!("ftruncate to {nbytes} bytes"), e))?;
+    rustix::fs::fcntl_add_seals(&fd, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)
+        .map_err(|e| Error::os("sealing a memfd", e))?;
+    Ok(fd)
+}
+
+/// A descriptor of our own for another process's memory, and its size. Refused unless it is sealed against shrinking.
+pub fn memory_open(fd: BorrowedFd<'_>) -> Result<(OwnedFd, usize)> {
+    let seals = rustix::fs::fcntl_get_seals(fd).map_err(|e| Error::os("reading the seals of a file descriptor", e))?;
+    if !seals.contains(SealFlags::SHRINK) {
+        return Err(Error::Invalid(
+            "the file descriptor is no region: it is not sealed against shrinking, so its owner could take pages away"
+                .to_owned(),
+        ));
+    }
+    let stat = rustix::fs::fstat(fd).map_err(|e| Error::os("fstat", e))?;
+    let fd = rustix::io::fcntl_dupfd_cloexec(fd, 0).map_err(|e| Error::os("duplicating a file descriptor", e))?;
+    let nbytes = usize::try_from(stat.st_size)
+        .ok()
+        .filter(|&n| n > 0)
+        .ok_or_else(|| Error::Invalid(format!("a region of {} bytes cannot be mapped", stat.st_size)))?;
+    Ok((fd, nbytes))
+}
+
+/// What tells this memory from any other as long as it exists.
+pub fn memory_identity(fd: BorrowedFd<'_>) -> Result<u64> {
+    Ok(rustix::fs::fstat(fd).map_err(|e| Error::os("fstat", e))?.st_ino)
+}
+
+/// Gives pages back; the range reads as zero afterwards.
+pub fn memory_punch(fd: BorrowedFd<'_>, offset: u64, nbytes: u64) -> Result<()> {
+    rustix::fs::fallocate(fd, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, offset, nbytes)
+        .map_err(|e| Error::os(format!("giving back {nbytes} bytes at offset {offset}"), e))
+}
+
+/// Maps all of `fd`, shared, without reserving swap for it.
+pub fn map(fd: BorrowedFd<'_>, nbytes: usize) -> Result<NonNull<u8>> {
+    let flags = MapFlags::SHARED | MapFlags::NORESERVE;
+    // SAFETY: no address is asked for, so the kernel picks one where nothing is mapped.
+    let address =
+        unsafe { rustix::mm::mmap(ptr::null_mut(), nbytes, ProtFlags::READ | ProtFlags::WRITE, flags, fd, 0) }
+            .map_err(|e| Error::os(format!("mapping {nbytes} bytes"), e))?;
+    NonNull::new(address.cast()).ok_or_else(|| Error::os("mmap", io::Error::other("it returned the null address")))
+}
+
+/// Ends a mapping.
+///
+/// # Safety
+/// `address` and `nbytes` are those of a mapping made by [`map`], and nothing points into it any more.
+pub unsafe fn unmap(address: NonNull<u8>, nbytes: usize) {
+    // SAFETY: the caller's promise.
+    let unmapped = unsafe { rustix::mm::munmap(address.as_ptr().cast(), nbytes) };
+    debug_assert_eq!(unmapped, Ok(()), "munmap of a whole mapping of ours cannot fail");
+}
+
+fn timespec(duration: Duration) -> Timespec {
+    // A duration whose seconds overflow is longer than any wait: 2^63 seconds.
+    Timespec::try_from(duration).unwrap_or(Timespec { tv_sec: i64::MAX, tv_nsec: 0 })
+}
+
+/// Sleeps while `word` is `expected`, at most `timeout`; works across processes.
+pub fn futex_wait(word: &AtomicU32, expected: u32, timeout: Option<Duration>) -> Result<Slept> {
+    let timeout = timeout.map(timespec);
+    match futex::wait(word, futex::Flags::empty(), expected, timeout.as_ref()) {
+        Ok(()) | Err(Errno::AGAIN) => Ok(Slept::Woken),
+        Err(Errno::TIMEDOUT) => Ok(Slept::TimedOut),
+        Err(Errno::INTR) => Ok(Slept::Interrupted),
+        Err(error) => Err(Error::os("futex wait", error)),
+    }
+}
+
+/// Wakes everyone who sleeps on `word`.
+pub fn futex_wake_all(word: &AtomicU32) {
+    // It can only fail for an address that is not mapped or not aligned, and `word` is a reference.
+    let woken = futex::wake(word, futex::Flags::empty(), i32::MAX as u32);
+    debug_assert!(woken.is_ok(), "futex wake: {woken:?}");
+}
+
+/// CPUs that this process may run on.
+pub fn available_cpus() -> u32 {
+    // Refused only where there are more CPUs than the set can hold: many.
+    rustix::thread::sched_getaffinity(None).map_or(u32::MAX, |cpus| cpus.count())
+}
+
+static PID: AtomicI32 = AtomicI32::new(0);
+
+extern "C" fn forget_pid() {
+    PID.store(0, Ordering::Relaxed);
+}
+
+/// This process. Asked often enough (is this object's thread in this process?) to be worth remembering until a fork.
+pub fn current_pid() -> i32 {
+    static AT_FORK: Once = Once::new();
+    match PID.load(Ordering::Relaxed) {
+        0 => {
+            AT_FORK.call_once(|| {
+                // SAFETY: the handler only stores to an atomic, which is allowed in a forked child.
+                let refused = unsafe { libc::pthread_atfork(None, None, Some(forget_pid)) };
+                assert_eq!(refused, 0, "no memory to register a fork handler");
+            });
+            let pid = rustix::process::getpid().as_raw_nonzero().get();
+            PID.store(pid, Ordering::Relaxed);
+            pid
+        }
+        pid => pid,
+    }
+}
+
+/// Whether this is the thread that the process began with: the one the kernel prefers to give signals to.
+pub fn on_main_thread() -> bool {
+    rustix::thread::gettid().as_raw_nonzero().get() == current_pid()
+}
+
+/// Ends this process now, without running anything of it.
+pub fn exit_now(code: i32) -> ! {
+    // SAFETY: _exit has no precondition; it runs no handler and touches no memory of ours.
+    unsafe { libc::_exit(code) }
+}
+
+/// A descriptor for process `pid`; `None` if there is no such process.
+pub fn process_open(pid: i32) -> Result<Option<OwnedFd>> {
+    let pid = Pid::from_raw(pid)
+        .filter(|pid| pid.as_raw_nonzero().get() > 0)
+        .ok_or_else(|| Error::Invalid(format!("{pid} is no process id")))?;
+    match rustix::process::pidfd_open(pid, PidfdFlags::empty()) {
+        Ok(fd) => Ok(Some(fd)),
+        Err(Errno::SRCH) => Ok(None),
+        Err(error) => Err(Error::os(format!("pidfd_open of process {pid}"), error)),
+    }
+}
+
+/// How the process ended, reaping it if it is our child; `None` while it runs.
+pub fn process_exit(process: BorrowedFd<'_>) -> Result<Option<Exit>> {
+    match rustix::process::waitid(WaitId::PidFd(process), WaitIdOptions::EXITED | WaitIdOptions::NOHANG) {
+        Ok(Some(status)) => Ok(Some(Exit { status: status.exit_status(), signal: status.terminating_signal() })),
+        Ok(None) => Ok(None),
+        // Not our child, or reaped by someone else: the kernel still tells that it is gone, but not how.
+        Err(Errno::CHILD) => {
+            let gone = poll_readable(&[process], Some(Duration::ZERO))?.is_some_and(|ready| ready[0]);
+            Ok(gone.then_some(Exit { status: None, signal: None }))
+        }
+        Err(error) => Err(Error::os("waitid", error)),
+    }
+}
+
+/// Sends a signal; nothing happens if the process is gone.
+pub fn process_signal(process: BorrowedFd<'_>, signal: i32) -> Result<()> {
+    let signal =
+        Signal::from_named_raw(signal).ok_or_else(|| Error::Invalid(format!("{signal} is no signal number")))?;
+    match rustix::process::pidfd_send_signal(process, signal) {
+        Ok(()) | Err(Errno::SRCH) => Ok(()),
+        Err(error) => Err(Error::os(format!("sending signal {}", signal.as_raw()), error)),
+    }
+}
+
+/// Sleeps until one of `fds` is readable: which ones are. `None` if a signal handler ran.
+pub fn poll_readable(fds: &[BorrowedFd<'_>], timeout: Option<Duration>) -> Result<Option<Vec<bool>>> {
+    let mut polled: Vec<PollFd<'_>> = fds.iter().map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)).collect();
+    match poll(&mut polled, timeout.map(timespec).as_ref()) {
+        Ok(_) => Ok(Some(polled.iter().map(|fd| !fd.revents().is_empty()).collect())),
+        Err(Errno::INTR) => Ok(None),
+        Err(error) => Err(Error::os("poll", error)),
+    }
+}
+
+/// What one thread tells another to look up from its [`poll_readable`].
+#[derive(Debug)]
+pub struct Nudge(OwnedFd);
+
+impl Nudge {
+    /// An eventfd.
+    pub fn new() -> Result<Self> {
+        let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
+        Ok(Nudge(eventfd(0, flags).map_err(|e| Error::os("eventfd", e))?))
+    }
+
+    /// Makes it readable.
+    pub fn nudge(&self) -> Result<()> {
+        match rustix::io::write(&self.0, &1u64.to_ne_bytes()) {
+            Ok(_) | Err(Errno::AGAIN) => Ok(()), // AGAIN: the counter is at its limit, so readable already
+            Err(error) => Err(Error::os("writing to an eventfd", error)),
+        }
+    }
+
+    /// Makes it unreadable.
+    pub fn reset(&self) -> Result<()> {
+        match rustix::io::read(&self.0, &mut [0u8; 8]) {
+            Ok(_) | Err(Errno::AGAIN) => Ok(()),
+            Err(error) => Err(Error::os("reading from an eventfd", error)),
+        }
+    }
+}
+
+impl AsFd for Nudge {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// Starts a thread in which no signal handler ever runs, so that signals reach the threads that wait for them.
+pub fn spawn_without_signals(name: &str, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
+    let mask = |how, set: &libc::sigset_t| {
+        let mut old = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
+        // SAFETY: `set` is initialised, `old` is written before the call returns 0, which it does for a valid `how`.
+        unsafe {
+            let refused = libc::pthread_sigmask(how, set, old.as_mut_ptr());
+            assert_eq!(refused, 0, "pthread_sigmask with a valid argument");
+            old.assume_init()
+        }
+    };
+    let mut every = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
+    // SAFETY: sigfillset initialises the set it is given.
+    let every = unsafe {
+        libc::sigfillset(every.as_mut_ptr());
+        every.assume_init()
+    };
+    // A new thread starts with the mask of the one that makes it.
+    let before = mask(libc::SIG_SETMASK, &every);
+    let thread = std::thread::Builder::new().name(name.to_owned()).spawn(body);
+    mask(libc::SIG_SETMASK, &before);
+    thread.map_err(|e| Error::os(format!("starting the thread {name}"), e))
+}

@@ -1,0 +1,104 @@
+//! Systems without memfd, futex and pidfd: everything compiles, and says so when called.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::ptr::NonNull;
+use std::sync::atomic::AtomicU32;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crate::error::{Error, Result};
+use crate::peer::Exit;
+use crate::protocol::futex::Slept;
+
+fn unsupported<T>(what: &'static str) -> Result<T> {
+    Err(Error::Unsupported(what))
+}
+
+pub fn memory_create(_name: &str, _nbytes: usize) -> Result<OwnedFd> {
+    unsupported("a region")
+}
+
+pub fn memory_open(_fd: BorrowedFd<'_>) -> Result<(OwnedFd, usize)> {
+    unsupported("a region")
+}
+
+pub fn memory_identity(_fd: BorrowedFd<'_>) -> Result<u64> {
+    unsupported("a region")
+}
+
+pub fn memory_punch(_fd: BorrowedFd<'_>, _offset: u64, _nbytes: u64) -> Result<()> {
+    unsupported("a region")
+}
+
+pub fn map(_fd: BorrowedFd<'_>, _nbytes: usize) -> Result<NonNull<u8>> {
+    unsupported("a region")
+}
+
+/// # Safety
+/// None: there are no mappings here.
+pub unsafe fn unmap(_address: NonNull<u8>, _nbytes: usize) {}
+
+pub fn futex_wait(_word: &AtomicU32, _expected: u32, _timeout: Option<Duration>) -> Result<Slept> {
+    unsupported("waiting on shared memory")
+}
+
+pub fn futex_wake_all(_word: &AtomicU32) {}
+
+pub fn available_cpus() -> u32 {
+    1
+}
+
+pub fn current_pid() -> i32 {
+    std::process::id() as i32
+}
+
+pub fn on_main_thread() -> bool {
+    true
+}
+
+pub fn exit_now(code: i32) -> ! {
+    std::process::exit(code)
+}
+
+pub fn process_open(_pid: i32) -> Result<Option<OwnedFd>> {
+    unsupported("watching a process")
+}
+
+pub fn process_exit(_process: BorrowedFd<'_>) -> Result<Option<Exit>> {
+    unsupported("watching a process")
+}
+
+pub fn process_signal(_process: BorrowedFd<'_>, _signal: i32) -> Result<()> {
+    unsupported("signalling a process by its descriptor")
+}
+
+pub fn poll_readable(_fds: &[BorrowedFd<'_>], _timeout: Option<Duration>) -> Result<Option<Vec<bool>>> {
+    unsupported("watching a process")
+}
+
+#[derive(Debug)]
+pub struct Nudge(OwnedFd);
+
+impl Nudge {
+    pub fn new() -> Result<Self> {
+        unsupported("watching a process")
+    }
+
+    pub fn nudge(&self) -> Result<()> {
+        unsupported("watching a process")
+    }
+
+    pub fn reset(&self) -> Result<()> {
+        unsupported("watching a process")
+    }
+}
+
+impl AsFd for Nudge {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+pub fn spawn_without_signals(_name: &str, _body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
+    unsupported("watching a process")
+}

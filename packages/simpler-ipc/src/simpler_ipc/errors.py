@@ -1,0 +1,41 @@
+"""What simpler_ipc raises, beside ValueError for arguments that cannot be right and OSError from the system."""
+
+from __future__ import annotations
+
+
+class IpcError(Exception):
+    """Base of the errors below; itself raised for calls that do not fit an object's state and for corrupted memory."""
+
+
+class PeerDied(IpcError):
+    """A process exited or was killed.
+
+    `exit_status` is what it passed to `exit`, `signal` the number of the signal that killed it. Both are None when the
+    process is not a child of this one, or when other code has reaped it.
+    """
+
+    def __init__(self, pid: int, exit_status: int | None = None, signal: int | None = None) -> None:
+        super().__init__(pid, exit_status, signal)
+        self.pid = pid
+        self.exit_status = exit_status
+        self.signal = signal
+
+    def __str__(self) -> str:
+        return f"process {self.pid} died (exit status {self.exit_status}, signal {self.signal})"
+
+
+class HeapRingFull(IpcError, MemoryError):
+    """A heap ring had no room for a block in time. The message names the ring, its size, what is live, the request."""
+
+
+class WaitTimeout(IpcError, TimeoutError):
+    """What was waited for did not happen within the timeout."""
+
+
+class FrameTooLarge(IpcError, ValueError):
+    """A payload does not fit into a frame of the mailbox; nothing was sent."""
+
+
+for _error in (IpcError, PeerDied, HeapRingFull, WaitTimeout, FrameTooLarge):
+    _error.__module__ = "simpler_ipc"  # where users find them, and what tracebacks and pickles say
+del _error
