@@ -1,0 +1,233 @@
+"""``ir.compile``: from a program to something that can be called."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pypto.errors import DeviceCountError
+from pypto.ir.nodes import Binary, Const, Expr, For, FunctionKind, Invoke, Program, Stmt, Var
+
+if TYPE_CHECKING:
+    from pypto.codegen import GeneratedProgram
+    from pypto.ir.distributed_compiled_program import DistributedCompiledProgram, DistributedConfig
+    from pypto.runtime.progress import ProgressCallback
+
+
+def compile(
+    program: Program,
+    platform: str = "cpu",
+    *,
+    distributed_config: DistributedConfig | None = None,
+    output_dir: str | os.PathLike[str] | None = None,
+    progress: ProgressCallback | None = None,
+) -> DistributedCompiledProgram:
+    """Compile a program that has a host orchestrator.
+
+    Args:
+        program: what ``@pl.program`` made.
+        platform: what its chips are: ``"cpu"``, or a simulated chip (``"a2a3sim"``, ``"a5sim"``).
+        distributed_config: how many chips and SubWorkers it runs on; one chip and no SubWorkers by default.
+        output_dir: where the generated files go; an older compiled program there is replaced. By default a directory
+            named after its content in the user's cache.
+        progress: called with a ``pypto.runtime.progress.Progress`` as the work goes on; by default the display that is
+            open hears it.
+
+    Raises:
+        PyptoError: an error in the program (its classes are in ``pypto.errors``), with file and line:
+            MissingHostOrchestratorError, UnboundVariableError for a SubWorker's free variable that doesn't exist,
+            DeviceCountError where it names more chips than there are, …
+        ConfigError: a platform, runtime or configuration that can't be used with this program.
+        simpler_runtime.CompilerNotFoundError: there is no C++ compiler.
+        simpler_runtime.KernelCompileError: the C++ compiler refused generated code.
+    """
+    from pypto import codegen, passes
+    from pypto.ir.distributed_compiled_program import DistributedCompiledProgram, DistributedConfig, config_fields
+    from pypto.runtime import chips
+    from pypto.runtime.progress import Progress, current
+
+    began = time.perf_counter()
+    if not isinstance(program, Program):
+        raise TypeError(f"ir.compile takes what @pl.program made, got {type(program).__name__}")
+    config = distributed_config or DistributedConfig()
+    tell = progress or current()
+    tell(Progress("generate code", 0, 1, program.name))
+    program.require_host()
+    _check_platform(platform, config)
+    lowered = passes.run_all(program.resolve_sub_workers())
+    _check_devices(lowered, len(config.device_ids))
+    _check_sub_workers(lowered, config.num_sub_workers)
+    generated = codegen.generate(lowered, platform, config_fields(config))
+    directory = _write(generated, Path(output_dir).absolute() if output_dir is not None else None)
+    tell(Progress("generate code", 1, 1, program.name))
+    callables = chips.build(directory, generated.manifest.chips, tell)
+    seconds = time.perf_counter() - began
+    return DistributedCompiledProgram(
+        directory, generated.manifest, callables, compile_seconds=seconds, progress=progress
+    )
+
+
+# --- checks --------------------------------------------------------------------------------------------------------
+
+
+def _check_platform(name: str, config: DistributedConfig) -> None:
+    from simpler_runtime import platforms
+
+    from pypto.ir.distributed_compiled_program import ConfigError
+
+    known = platforms()
+    if name not in known:
+        raise ConfigError(f"no platform {name!r}; there are {', '.join(sorted(known))}")
+    most = known[name].aicpu_threads
+    if config.aicpu_thread_num > most:
+        raise ConfigError(f"aicpu_thread_num: {name} has {most} AICPU threads, got {config.aicpu_thread_num}")
+
+
+def _check_devices(program: Program, count: int) -> None:
+    """Raises DeviceCountError at a ``device=`` that is certainly none of ``count`` chips."""
+    host = program.require_host()
+    _check_devices_of(host.body, count, {})
+
+
+Range = tuple[int, int]  # least and greatest value a variable takes
+
+
+def _check_devices_of(stmts: tuple[Stmt, ...], count: int, known: dict[str, Range]) -> None:
+    for stmt in stmts:
+        if isinstance(stmt, For):
+            bounds = _loop_range(stmt, known)
+            _check_devices_of(stmt.body, count, {**known, stmt.var.name: bounds} if bounds else known)
+        value = getattr(stmt, "value", None)
+        if not isinstance(value, Invoke) or value.device is None:
+            continue
+        found = _range(value.device, known)
+        if found is None or (found[0] >= 0 and found[1] < count):
+            continue
+        wrong = found[0] if found[0] < 0 else found[1]
+        chips = "1 chip, device 0" if count == 1 else f"{count} chips, devices 0 to {count - 1}"
+        raise DeviceCountError(
+            f"{value.function} is sent to device {wrong}, but the program is compiled for {chips}",
+            value.device.span,
+            f"pass DistributedConfig(device_ids=[...]) with at least {wrong + 1} chips" if wrong >= 0 else None,
+        )
+
+
+def _loop_range(loop: For, known: dict[str, Range]) -> Range | None:
+    bounds = [_range(e, known) for e in (loop.start, loop.stop, loop.step)]
+    if any(b is None or b[0] != b[1] for b in bounds):
+        return None
+    start, stop, step = (b[0] for b in bounds if b is not None)
+    values = range(start, stop, step) if step else ()
+    return (min(values), max(values)) if values else None
+
+
+def _range(expr: Expr, known: dict[str, Range]) -> Range | None:
+    """What values an index expression takes, where that is known without running."""
+    match expr:
+        case Const(value=value):
+            return (int(value), int(value))
+        case Var(name=name):
+            return known.get(name)
+        case Binary(op="+" | "-" | "*" as op, lhs=lhs, rhs=rhs):
+            a, b = _range(lhs, known), _range(rhs, known)
+            if a is None or b is None:
+                return None
+            results = [x + y if op == "+" else x - y if op == "-" else x * y for x in a for y in b]
+            return (min(results), max(results))
+    return None
+
+
+def _check_sub_workers(program: Program, count: int) -> None:
+    """Raises ConfigError where SubWorkers are called but there is no process for them."""
+    from pypto.codegen.walk import calls_of
+    from pypto.ir.distributed_compiled_program import ConfigError
+
+    if count > 0:
+        return
+    for call in calls_of(program.require_host()):
+        if program.function(call.function).kind is FunctionKind.SUB_WORKER:
+            raise ConfigError(
+                f"{program.name} calls the SubWorker {call.function}, but num_sub_workers is 0",
+                call.span,
+                "pass DistributedConfig(num_sub_workers=1)",
+            )
+
+
+# --- the output directory ------------------------------------------------------------------------------------------
+
+
+def _write(generated: GeneratedProgram, output_dir: Path | None) -> Path:
+    """Put the files of ``generated`` into a directory, whole or not at all. Gives the directory."""
+    import shutil
+    import tempfile
+
+    target = output_dir or _cache_directory() / f"{generated.manifest.name}-{generated.digest[:16]}"
+    if _holds(target, generated):
+        return target
+    _check_replaceable(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    # A sibling, so that renaming stays within one file system. Others never see a half-written directory.
+    fresh = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    try:
+        for path, content in generated.files.items():
+            place = fresh / path
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_bytes(content)
+        fresh.chmod(0o755)
+        _swap_in(fresh, target, generated)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+    return target
+
+
+def _cache_directory() -> Path:
+    from platformdirs import user_cache_path
+
+    return user_cache_path("pypto", appauthor=False) / "programs"
+
+
+def _holds(target: Path, generated: GeneratedProgram) -> bool:
+    try:
+        return all((target / path).read_bytes() == content for path, content in generated.files.items())
+    except OSError:
+        return False
+
+
+def _check_replaceable(target: Path) -> None:
+    """Raises OutputDirectoryError where ``target`` holds something that pypto did not write."""
+    from pypto.runtime.manifest import MANIFEST, OutputDirectoryError
+
+    if target.is_dir():
+        if any(target.iterdir()) and not (target / MANIFEST).is_file():
+            hint = "name a new or empty directory, or one that an earlier compile wrote"
+            raise OutputDirectoryError(f"output_dir {target} holds files that are no compiled program", hint=hint)
+    elif target.exists():
+        raise OutputDirectoryError(f"output_dir {target} is a file", hint="name a directory")
+
+
+def _swap_in(fresh: Path, target: Path, generated: GeneratedProgram) -> None:
+    """Make ``fresh`` be ``target``, in the place of what was there. Other compiles may be doing the same."""
+    import shutil
+
+    for _ in range(_ATTEMPTS):
+        try:
+            fresh.rename(target)  # also over an empty directory
+            return
+        except OSError:
+            if _holds(target, generated):
+                return  # another compile of the same program was quicker
+            if target.exists() and not target.is_dir():
+                raise
+        old = fresh.with_name(f"{fresh.name}-old")
+        with contextlib.suppress(FileNotFoundError):  # another compile took it away
+            target.rename(old)
+            shutil.rmtree(old)
+    from pypto.runtime.manifest import OutputDirectoryError
+
+    raise OutputDirectoryError(f"output_dir {target} is being replaced by other compiles all the time")
+
+
+_ATTEMPTS = 100

@@ -1,0 +1,136 @@
+"""What an output directory says about itself: ``program.json``, and the places of the files beside it.
+
+::
+
+    output_dir/
+    ├── program.json                          name, platform, configuration, signature
+    ├── orchestration/host_orch.py            the host orchestrator
+    ├── next_levels/<chip orchestration>/
+    │   ├── kernel_config.py                  which kernels there are, and what takes what
+    │   ├── kernels/<kernel>.cpp
+    │   └── orchestration/<chip orchestration>.cpp
+    └── sub_workers/<SubWorker>.py            and <SubWorker>.pkl where it captured what can't be written down
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from pypto.errors import PyptoError
+
+MANIFEST = "program.json"
+HOST_ORCHESTRATION = "orchestration/host_orch.py"
+FORMAT = 1  # counts the incompatible changes of program.json and of what stands beside it
+
+
+class OutputDirectoryError(PyptoError):
+    """An output directory can't be read, is no pypto program, or may not be replaced."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """A parameter of the host orchestrator or of a SubWorker.
+
+    Attributes:
+        name: as the user wrote it.
+        dtype: numpy's name of the element type (``"float32"``, and ``"bfloat16"``).
+        shape: of a tensor: ints and names of dynamic dimensions; None for a scalar.
+        direction: ``"In"``, ``"Out"`` or ``"InOut"``.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int | str, ...] | None
+    direction: str
+
+    def __str__(self) -> str:
+        if self.shape is None:
+            return f"{self.name}: {self.dtype}"
+        return f"{self.name}: {self.dtype}[{', '.join(map(str, self.shape))}]"
+
+
+@dataclass(frozen=True, slots=True)
+class SubWorkerEntry:
+    """A SubWorker: what it takes, and and whose arrays: ``"torch"``, ``"numpy"``, or the ``"caller"``'s kind."""
+
+    name: str
+    parameters: tuple[Parameter, ...]
+    arrays: str
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """A compiled program, apart from its code.
+
+    Attributes:
+        name: of the program.
+        where: ``file.py:line`` of its host orchestrator.
+        platform: it was compiled for.
+        config: fields of its DistributedConfig.
+        parameters: of its host orchestrator.
+        results: names of the parameters a call without outputs returns, in order.
+        chips: names of its chip orchestrations.
+        sub_workers: its SubWorkers.
+    """
+
+    name: str
+    where: str
+    platform: str
+    config: Mapping[str, Any]
+    parameters: tuple[Parameter, ...]
+    results: tuple[str, ...]
+    chips: tuple[str, ...]
+    sub_workers: tuple[SubWorkerEntry, ...]
+
+    def to_json(self) -> str:
+        """The text of ``program.json``."""
+        return json.dumps({"format": FORMAT, **asdict(self)}, indent=2) + "\n"
+
+    @staticmethod
+    def read(directory: Path) -> Manifest:
+        """Read the manifest of an output directory. Raises OutputDirectoryError, saying what is wrong with it."""
+        path = directory / MANIFEST
+        try:
+            data = json.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            hint = "ir.compile(program, output_dir=…) writes such a directory"
+            raise OutputDirectoryError(f"{directory} holds no compiled program: {error}", hint=hint) from error
+        except ValueError as error:
+            raise OutputDirectoryError(f"{path} can't be read: {error}", hint="compile the program again") from error
+        found = data.pop("format", None) if isinstance(data, dict) else None
+        if found != FORMAT:
+            message = f"{path} has format {found!r}; this version of pypto reads format {FORMAT}"
+            raise OutputDirectoryError(message, hint="compile the program again")
+        try:
+            return Manifest(
+                **{
+                    **data,
+                    "parameters": _parameters(data["parameters"]),
+                    "results": tuple(data["results"]),
+                    "chips": tuple(data["chips"]),
+                    "sub_workers": tuple(
+                        SubWorkerEntry(sub["name"], _parameters(sub["parameters"]), sub["arrays"])
+                        for sub in data["sub_workers"]
+                    ),
+                }
+            )
+        except (KeyError, TypeError) as error:
+            raise OutputDirectoryError(f"{path} is damaged: {error!r}", hint="compile the program again") from error
+
+
+def chip_directory(name: str) -> str:
+    """Where a chip orchestration's files are."""
+    return f"next_levels/{name}"
+
+
+def sub_worker_module(name: str) -> str:
+    """Where a SubWorker's module is."""
+    return f"sub_workers/{name}.py"
+
+
+def _parameters(data: list[dict[str, Any]]) -> tuple[Parameter, ...]:
+    return tuple(Parameter(**{**p, "shape": None if p["shape"] is None else tuple(p["shape"])}) for p in data)

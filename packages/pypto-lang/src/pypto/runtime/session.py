@@ -1,0 +1,123 @@
+"""The processes of a compiled program: one ``simpler.Worker`` with what it runs."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pypto.errors import DeviceCountError
+from pypto.runtime.arguments import Bound
+from pypto.runtime.manifest import Manifest
+from pypto.runtime.modules import as_torch, load_host_orchestration, load_sub_worker
+
+if TYPE_CHECKING:
+    from simpler import CallableHandle, Worker
+    from simpler_runtime import ChipCallable
+
+    Handles = Mapping[str, CallableHandle]
+
+
+class Calls:
+    """What a generated host orchestrator submits.
+
+    Attributes:
+        chip: chip orchestration → handle.
+        sub: SubWorker → handle.
+    """
+
+    def __init__(self, chip: Handles, sub: Handles, device_count: int) -> None:
+        self.chip = chip
+        self.sub = sub
+        self._device_count = device_count
+
+    def device(self, index: int, where: str) -> int:
+        """``index`` into ``device_ids``. Raises DeviceCountError where there is no such chip."""
+        if not 0 <= index < self._device_count:
+            raise DeviceCountError(
+                f"{where}: device={index}, but the program was compiled for {_chips(self._device_count)}",
+                hint="pass more device_ids in DistributedConfig, or a device below their number",
+            )
+        return index
+
+
+def _chips(count: int) -> str:
+    return "1 chip (device 0)" if count == 1 else f"{count} chips (devices 0 to {count - 1})"
+
+
+class Session:
+    """A running worker. Made when a program is first called; ``close`` ends every process of it.
+
+    Args:
+        directory: the output directory.
+        manifest: what it says about itself.
+        chips: its chip callables.
+    """
+
+    def __init__(self, directory: Path, manifest: Manifest, chips: Mapping[str, ChipCallable]) -> None:
+        import simpler
+        from simpler_runtime import CallConfig
+
+        self._directory = directory
+        self._manifest = manifest
+        self._pid = os.getpid()
+        config = manifest.config
+        self._config = CallConfig(block_dim=config["block_dim"], aicpu_thread_num=config["aicpu_thread_num"])
+        self._orchestrate = load_host_orchestration(directory, manifest)
+        self.worker: Worker = simpler.Worker(
+            level=3,
+            platform=manifest.platform,
+            runtime=config["runtime"],
+            device_ids=list(config["device_ids"]),
+            num_sub_workers=config["num_sub_workers"],
+            restart=True,  # a call after one that took a process with it finds it replaced
+        )
+        try:
+            self._chips = {name: self.worker.register(callable) for name, callable in chips.items()}
+            self._subs: dict[tuple[str, str], CallableHandle] = {}
+            # Loaded before the children are forked, torch is theirs too and need not be imported again in each.
+            self._register_subs("numpy")
+            if "torch" in sys.modules:
+                self._register_subs("torch")
+            self.worker.init()
+        except BaseException:
+            self.worker.close()
+            raise
+
+    def run(self, bound: Bound) -> None:
+        """Run the host orchestrator once. Raises what a task raised, as ``simpler.TaskFailed``."""
+        self._register_subs(bound.kind)
+        kinds = {entry.name: self._kind(entry.arrays, bound.kind) for entry in self._manifest.sub_workers}
+        subs = {name: self._subs[name, kind] for name, kind in kinds.items()}
+        calls = Calls(self._chips, subs, len(self._manifest.config["device_ids"]))
+        self.worker.run(_closure(self._orchestrate, bound.values, calls), config=self._config)
+
+    def zeros(self, shape: tuple[int, ...], dtype: str, kind: str) -> Any:
+        """An array in memory that the children see too, so that nothing is copied."""
+        array = self.worker.zeros(shape, dtype)
+        return as_torch(array, dtype) if kind == "torch" else array
+
+    def close(self) -> None:
+        """End all processes. In a forked child, which owns none of them, this does nothing."""
+        if os.getpid() == self._pid:
+            self.worker.close()
+
+    def _register_subs(self, callers_kind: str) -> None:
+        for entry in self._manifest.sub_workers:
+            kind = self._kind(entry.arrays, callers_kind)
+            if (entry.name, kind) not in self._subs:
+                function = load_sub_worker(self._directory, self._manifest, entry, kind)
+                self._subs[(entry.name, kind)] = self.worker.register(function)
+
+    @staticmethod
+    def _kind(arrays: str, callers_kind: str) -> str:
+        return callers_kind if arrays == "caller" else arrays
+
+
+def _closure(orchestrate: Callable[..., None], values: tuple[Any, ...], calls: Calls) -> Callable[..., None]:
+    def host_orch(orch: Any, args: Any, config: Any) -> None:
+        orchestrate(orch, values, config, calls)
+
+    return host_orch
