@@ -1,7 +1,7 @@
 """Every benchmark of the workspace, ours beside our peers', in one run.
 
-Machines are noisy: two CPUs may sit near each other or far apart from one second to the next, so a probe of the machine is
-printed before and after each part. Compare ratios within a part, not microseconds between runs.
+Machines are noisy: two CPUs may sit near each other or far apart from one second to the next, so a probe of the machine
+is printed before and after each part. Compare ratios within a part, not microseconds between runs.
 
     hatch run bench            all of it
     hatch run bench goals      only the parts whose name contains a word
@@ -48,7 +48,7 @@ def probe() -> str:
 
 def parts() -> dict[str, Path]:
     """The benchmark scripts by name: each package's, then those that cross packages."""
-    scripts = sorted(ROOT.glob("packages/*/benchmarks/*.py")) + [Path(__file__).with_name("goals.py")]
+    scripts = [*sorted(ROOT.glob("packages/*/benchmarks/*.py")), Path(__file__).with_name("goals.py")]
     return {f"{path.parent.parent.name}/{path.stem}".removeprefix("tests/"): path for path in scripts}
 
 
