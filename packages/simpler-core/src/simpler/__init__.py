@@ -1,0 +1,75 @@
+"""Task graphs over processes: orchestrator, scheduler and workers of one host.
+
+import simpler
+
+with simpler.Worker(num_sub_workers=2) as worker:
+    double = worker.register(lambda args: args.array(0).__imul__(2))
+    values = worker.array([1.0, 2.0, 3.0])
+    worker.run(lambda orch, args, config: orch.submit_sub(double, simpler.TaskArgs().inout(values)))
+"""
+
+from __future__ import annotations
+
+from simpler_runtime import (
+    IN,
+    INOUT,
+    NO_DEP,
+    OUT,
+    OUTPUT_EXISTING,
+    CallConfig,
+    ChipCallable,
+    ContinuousTensor,
+    DataType,
+    TensorArgType,
+)
+
+from .callables import CallableHandle, CallableKind, TargetNamespace
+from .errors import (
+    CallableError,
+    NoSuchWorker,
+    RemoteException,
+    RunTimeout,
+    SharedMemoryFull,
+    SimplerError,
+    TaskFailed,
+    TensorError,
+    UnknownCallable,
+    WorkerDied,
+    WorkerStateError,
+)
+from .orchestrator import Orchestrator
+from .states import TaskState
+from .task_args import SubTaskArgs, TaskArgs
+from .worker import Worker
+
+__all__ = [
+    "IN",
+    "INOUT",
+    "NO_DEP",
+    "OUT",
+    "OUTPUT_EXISTING",
+    "CallConfig",
+    "CallableError",
+    "CallableHandle",
+    "CallableKind",
+    "ChipCallable",
+    "ContinuousTensor",
+    "DataType",
+    "NoSuchWorker",
+    "Orchestrator",
+    "RemoteException",
+    "RunTimeout",
+    "SharedMemoryFull",
+    "SimplerError",
+    "SubTaskArgs",
+    "TargetNamespace",
+    "TaskArgs",
+    "TaskFailed",
+    "TaskState",
+    "TensorArgType",
+    "TensorError",
+    "UnknownCallable",
+    "Worker",
+    "WorkerDied",
+    "WorkerStateError",
+]

@@ -1,0 +1,91 @@
+"""The memory a worker shares with its children: one sparse region, mapped before the first fork.
+
+Shared arrays come first, the HeapRings follow. Because it is one range of addresses, whether children can see an array
+is two comparisons.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import mmap
+from typing import Any
+
+import numpy as np
+from simpler_ipc import HeapRing, HeapRingFull, Region
+from simpler_runtime import DataType
+
+from .arena import Arena
+from .arrays import numpy_dtype
+from .errors import SharedMemoryFull
+
+RINGS = 4  # one a scope depth; deeper scopes share the last
+
+
+def _whole_pages(nbytes: int) -> int:
+    return -(-nbytes // mmap.PAGESIZE) * mmap.PAGESIZE
+
+
+class SharedMemory:
+    """Arena and HeapRings of one worker.
+
+    Args:
+        arena_nbytes: address space for shared arrays; costs nothing until used.
+        ring_nbytes: size of each of the four HeapRings; costs nothing until used.
+    """
+
+    def __init__(self, arena_nbytes: int, ring_nbytes: int) -> None:
+        arena_nbytes = _whole_pages(arena_nbytes)
+        ring_stride = _whole_pages(HeapRing.required_bytes(ring_nbytes))
+        self.region = Region(arena_nbytes + RINGS * ring_stride, name="simpler")
+        self.start = self.region.address
+        self.end = self.start + self.region.nbytes
+        self.arena = Arena(self.region, arena_nbytes)
+        self._rings_offset = arena_nbytes
+        self.rings = [
+            HeapRing(self.region, offset=arena_nbytes + index * ring_stride, nbytes=ring_nbytes, name=f"heap {index}")
+            for index in range(RINGS)
+        ]
+
+    def alloc(self, depth: int, nbytes: int, what: str) -> int | None:
+        """The address of a block from the ring of scope depth ``depth``; None if it is full for now."""
+        ring = self.rings[min(depth, RINGS - 1)]
+        if nbytes > ring.nbytes:
+            raise SharedMemoryFull(
+                f"{what} needs {nbytes} bytes, but a HeapRing has {ring.nbytes}: make the worker with a larger "
+                "heap_ring_size, or use an array from worker.empty, which children see without a copy"
+            )
+        try:
+            return ring.alloc(max(1, nbytes))
+        except HeapRingFull:
+            return None
+
+    def release(self, depth: int, address: int) -> None:
+        self.rings[min(depth, RINGS - 1)].release(address)
+
+    def full(self, depth: int, nbytes: int, what: str) -> SharedMemoryFull:
+        """The error for a ring that no waiting will make room in."""
+        ring = self.rings[min(depth, RINGS - 1)]
+        return SharedMemoryFull(
+            f"{what} needs {nbytes} bytes, but HeapRing {ring.name!r} has {ring.used} of {ring.nbytes} bytes in "
+            f"{ring.live} blocks in use, which no running task will release: make the worker with a larger "
+            "heap_ring_size, or bracket intermediates with orch.scope()"
+        )
+
+    def array(self, address: int, shape: tuple[int, ...], dtype: DataType) -> np.ndarray[Any, Any]:
+        """A numpy array at an address of the region."""
+        return self.region.numpy(numpy_dtype(dtype), shape, address - self.start)
+
+    def write(self, address: int, content: bytes) -> None:
+        ctypes.memmove(address, content, len(content))
+
+    def read(self, address: int, nbytes: int) -> bytes:
+        return ctypes.string_at(address, nbytes)
+
+    def close(self) -> None:
+        """Give the rings' pages back; the mapping too if no shared array is left, else it goes with the last."""
+        self.rings.clear()
+        self.region.discard(self._rings_offset, self.region.nbytes - self._rings_offset)
+        if not self.arena.used:
+            with contextlib.suppress(BufferError):  # somebody holds an array of orch.alloc
+                self.region.close()

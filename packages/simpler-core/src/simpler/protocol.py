@@ -1,0 +1,97 @@
+"""What the parent and its children say to each other inside mailbox frames.
+
+A TASK frame is a header of ``HEADER_NBYTES`` and what ``simpler_runtime.write_task`` wrote. The header's first byte
+counts the tickets that follow it from byte 8, 8 bytes each: tasks ahead of this one in the same mailbox whose results
+it needs. If one of them failed, this one is not run and answered with POISONED.
+
+A CONTROL frame is a pickled :class:`Control`. Any answer that is not OK carries a pickled :class:`Failure`.
+"""
+
+from __future__ import annotations
+
+import pickle
+import struct
+import traceback
+from dataclasses import dataclass
+from typing import Any
+
+import cloudpickle  # type: ignore[import-untyped]
+
+from .errors import RemoteException
+
+DEPTH = 32  # frames a mailbox holds: tasks that can be handed ahead to a child
+FRAME_NBYTES = 64 * 1024
+
+HEADER_NBYTES = 64
+MAX_NEEDS = (HEADER_NBYTES - 8) // 8
+TICKETS = [struct.Struct(f"<B7x{count}Q") for count in range(MAX_NEEDS + 1)]
+
+# Codes of replies. Python functions and chips answer the same way.
+OK = 0
+OK_SLOW = 1  # like OK; it took long enough that nothing should queue behind the next one
+FAILED = 2
+POISONED = 3
+
+SLOW_NS = 1_000_000
+"""From 1 ms on, waiting for the parent's next message (tens of µs) is cheaper than queueing behind the wrong task."""
+
+
+@dataclass(frozen=True)
+class Control:
+    """``op``: ``"hello"`` (are you up?), ``"register"``, ``"unregister"``. The content of a callable is not in the
+    frame but at ``address`` in the shared region."""
+
+    op: str
+    digest: bytes = b""
+    kind: str = ""
+    name: str = ""
+    address: int = 0
+    nbytes: int = 0
+
+
+@dataclass(frozen=True)
+class Failure:
+    """An exception on its way to another process."""
+
+    exception: bytes  # pickled
+    remote_traceback: str
+
+
+def pack_failure(error: BaseException, limit: int) -> bytes:
+    """``error`` in at most ``limit`` bytes: itself if it pickles and fits, else a RemoteException with its repr."""
+    text = "".join(traceback.format_exception(error))
+    try:
+        exception = cloudpickle.dumps(error)
+        pickle.loads(exception)  # some exceptions pickle and then cannot be rebuilt
+    except Exception:  # whatever a user's __reduce__ raises
+        exception = _substitute(error)
+    packed = pickle.dumps(Failure(exception, text))
+    if len(packed) > limit:
+        room = max(0, limit - 4096) // 4  # a character takes at most 4 bytes
+        packed = pickle.dumps(Failure(_substitute(error, 1024), "[…]\n" + text[-room:] if room else ""))
+    return packed
+
+
+def unpack_failure(payload: bytes) -> tuple[BaseException, str]:
+    """The exception and its traceback text. An exception that cannot be rebuilt here becomes a RemoteException."""
+    failure: Failure = pickle.loads(payload)
+    try:
+        error = pickle.loads(failure.exception)
+    except Exception as problem:  # whatever a user's constructor raises
+        last_line = failure.remote_traceback.rstrip().rpartition("\n")[2]
+        error = RemoteException(f"{last_line} (could not be rebuilt here: {problem!r})")
+    if not isinstance(error, BaseException):
+        error = RemoteException(repr(error))
+    return error, failure.remote_traceback
+
+
+def _substitute(error: BaseException, limit: int | None = None) -> bytes:
+    try:
+        text = repr(error)
+    except Exception as problem:  # a user's __repr__ may raise, too
+        text = f"{type(error).__qualname__} (its repr raised {type(problem).__qualname__})"
+    return pickle.dumps(RemoteException(text[:limit]))
+
+
+def dumps(message: Any) -> bytes:
+    return pickle.dumps(message)

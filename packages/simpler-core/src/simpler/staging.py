@@ -1,0 +1,292 @@
+"""Copies of arrays that children cannot see.
+
+Children share the worker's region and nothing else. An array outside of it is copied into the HeapRing when the first
+task that uses it is submitted; tasks work on the copy; what they wrote is copied back when the run ends, or earlier
+when the copy has to make way. So a run leaves arrays as if its tasks had worked on them directly, also when some of
+its tasks failed.
+
+Copies are known by the bytes they stand for, not by the object: two views of one buffer share one copy. Views that
+overlap without one containing the other, and views with gaps between their elements, cannot share a copy; then the
+older copy is settled first: its tasks finish, it is written back, the new one is made from the up-to-date array.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import math
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from .arrays import ArrayInfo
+from .errors import TensorError
+from .memory import SharedMemory
+from .task_args import Tensor
+
+# A view with gaps is this many runs of bytes at most; beyond, it counts as everything between its ends.
+MAX_RUNS = 4096
+# With this many copies, those that no task uses are settled: a long run must not hold on to every array it ever saw.
+MAX_COPIES = 4096
+
+Runs = list[tuple[int, int]]
+
+
+class Copy:
+    """The copy of ``[start, end)``, or of a view with gaps, at ``address``."""
+
+    __slots__ = ("address", "arrays", "detached", "keys", "runs", "shared", "start", "strided", "uses", "written")
+
+    def __init__(self, info: ArrayInfo, start: int, address: int, runs: Runs, shared: bool) -> None:
+        self.start = start
+        self.address = address
+        self.runs = runs
+        self.strided = info.strided
+        self.shared = shared  # stands for memory that children see too
+        self.arrays: list[object] = [info.array]  # kept, so that nothing else comes to lie at these addresses
+        self.keys: list[object] = []  # what it is found by, besides its runs
+        self.uses = 0  # by tasks that have not ended
+        self.written: set[tuple[int, int]] = set()
+        self.detached = False  # no longer found by new tasks; goes when the last of its tasks ends
+
+
+def layout_of(info: ArrayInfo) -> object:
+    """None for a C-ordered array; for a view with gaps, what another must equal to be the same view."""
+    view = info.strided
+    return None if view is None else (info.start, view.shape, view.strides, view.dtype.str)
+
+
+def runs_of(info: ArrayInfo) -> Runs:
+    """The ranges of addresses an array occupies, each without gaps."""
+    view = info.strided
+    if view is None:
+        return [(info.start, info.end)]
+    # Axes by rising stride: inner ones that touch each other make up one run.
+    axes = sorted((abs(stride), extent) for stride, extent in zip(view.strides, view.shape, strict=True) if extent > 1)
+    length = span = view.itemsize
+    outer: Runs = []
+    for stride, extent in axes:
+        if stride < span:  # elements share bytes
+            return [(info.start, info.end)]
+        if stride == length and not outer:
+            length *= extent
+        else:
+            outer.append((stride, extent))
+        span = stride * (extent - 1) + span
+    if math.prod(extent for _, extent in outer) > MAX_RUNS:
+        return [(info.start, info.end)]
+    starts = np.array([info.start], dtype=np.int64)
+    for stride, extent in reversed(outer):
+        starts = (starts[:, None] + np.arange(extent, dtype=np.int64) * stride).ravel()
+    return [(start, start + length) for start in starts.tolist()]
+
+
+def overlap(one: Runs, other: Runs) -> bool:
+    """Whether two sorted lists of ranges have a byte in common."""
+    i = j = 0
+    while i < len(one) and j < len(other):
+        if one[i][0] < other[j][1] and other[j][0] < one[i][1]:
+            return True
+        if one[i][1] <= other[j][1]:
+            i += 1
+        else:
+            j += 1
+    return False
+
+
+class Staging:
+    """The copies of one run.
+
+    Args:
+        memory: the region that children see.
+        allocate: gives the address of a HeapRing block (scope depth, bytes, what for), waiting for tasks if it must.
+        wait_until: advances the run until a condition holds.
+        drain: advances the run until no task is left.
+    """
+
+    def __init__(
+        self,
+        memory: SharedMemory,
+        allocate: Callable[[int, int, str], int],
+        wait_until: Callable[[Callable[[], bool]], None],
+        drain: Callable[[], None],
+    ) -> None:
+        self._memory = memory
+        self._allocate = allocate
+        self._wait_until = wait_until
+        self._drain = drain
+        self._exact: dict[object, Copy] = {}
+        self._copies: dict[int, Copy] = {}  # by address of the copy
+        self._starts: list[int] = []  # of the runs of all copies that can be found; runs never overlap
+        self._runs: dict[int, tuple[int, Copy]] = {}
+        self.of_shared = 0  # copies of views with gaps of memory that children see too
+
+    def visible(self, info: ArrayInfo) -> bool:
+        """Whether children see every byte of it."""
+        return self._memory.start <= info.start and info.end <= self._memory.end
+
+    def place(self, tensors: Sequence[Tensor], held: list[Copy]) -> list[int]:
+        """The address that children use for each tensor of a task, making copies as needed.
+
+        Copies the task now uses are appended to ``held``; give them to ``release`` when the task has ended.
+        """
+        infos = [tensor.info for tensor in tensors]
+        self._check_gaps(tensors)
+        hulls = self._hulls(infos)
+        addresses = []
+        for tensor, info in zip(tensors, infos, strict=True):
+            if info.device or info.start == info.end:
+                addresses.append(info.start)
+            elif info.strided is None and self.visible(info):
+                if self.of_shared:
+                    self._make_way([(info.start, info.end)])
+                addresses.append(info.start)
+            else:
+                copy = self._find(info, hulls)
+                copy.uses += 1
+                held.append(copy)
+                if tensor.writes and info.writable:
+                    copy.written.add((info.start, info.end))
+                addresses.append(copy.address + (info.start - copy.start if info.strided is None else 0))
+        return addresses
+
+    def release(self, copies: Sequence[Copy]) -> None:
+        """A task that used these copies has ended."""
+        for copy in copies:
+            copy.uses -= 1
+            if copy.detached and not copy.uses:
+                self._drop(copy)
+
+    def settle_idle(self) -> bool:
+        """Write back and drop copies that no task uses; whether there were any."""
+        idle = [copy for copy in self._copies.values() if not copy.uses]
+        for copy in idle:
+            self._settle(copy)
+        return bool(idle)
+
+    def settle_all(self) -> None:
+        """Write everything back: the run has ended, whatever its tasks came to."""
+        for copy in list(self._copies.values()):
+            self._settle(copy)
+
+    @staticmethod
+    def _check_gaps(tensors: Sequence[Tensor]) -> None:
+        """Two copies of one array cannot both be right while a task writes one of them."""
+        for gapped in tensors:
+            if gapped.info.strided is None:
+                continue
+            runs = runs_of(gapped.info)
+            for other in tensors:
+                if layout_of(other.info) == layout_of(gapped.info):
+                    continue
+                if (gapped.writes or other.writes) and overlap(runs, runs_of(other.info)):
+                    raise TensorError(
+                        f"two arguments of one task, of shapes {list(gapped.info.shape)} and {list(other.info.shape)}, "
+                        "share memory; one is written, and one has gaps between its elements: pass contiguous arrays"
+                    )
+
+    def _hulls(self, infos: Sequence[ArrayInfo]) -> Runs:
+        """The ranges that a task's gapless arrays make up: where they overlap, they must share a copy."""
+        hulls: Runs = []
+        for start, end in sorted((info.start, info.end) for info in infos if info.strided is None):
+            if hulls and start < hulls[-1][1]:
+                hulls[-1] = (hulls[-1][0], max(end, hulls[-1][1]))
+            else:
+                hulls.append((start, end))
+        return hulls
+
+    def _find(self, info: ArrayInfo, hulls: Runs) -> Copy:
+        if info.strided is None:
+            hull = next((start, end) for start, end in hulls if start <= info.start and info.end <= end)
+            key: object = hull
+        else:
+            hull, key = None, layout_of(info)
+        copy = self._exact.get(key)
+        if copy is None:
+            if hull is not None:
+                copy = self._containing(*hull) or self._make(info, hull[0], [hull])
+            else:
+                copy = self._make(info, info.start, runs_of(info))
+            copy.keys.append(key)
+            self._exact[key] = copy
+        if copy.arrays[-1] is not info.array:
+            copy.arrays.append(info.array)
+        return copy
+
+    def _containing(self, start: int, end: int) -> Copy | None:
+        index = bisect_right(self._starts, start) - 1
+        if index >= 0:
+            run_end, copy = self._runs[self._starts[index]]
+            if end <= run_end and copy.strided is None:
+                return copy
+        return None
+
+    def _make(self, info: ArrayInfo, start: int, runs: Runs) -> Copy:
+        if len(self._copies) >= MAX_COPIES:
+            self.settle_idle()
+        shared = self.visible(info)
+        if shared:  # tasks may be at work on these very bytes, in place
+            self._drain()
+        self._make_way(runs)
+        view = info.strided
+        nbytes = runs[0][1] - start if view is None else view.nbytes
+        address = self._allocate(0, nbytes, f"the copy of an array of shape {list(info.shape)}")
+        copy = Copy(info, start, address, runs, shared)
+        if view is None:
+            ctypes.memmove(address, start, nbytes)
+        else:
+            np.copyto(self._view(copy, view), view)
+        self.of_shared += shared
+        self._copies[address] = copy
+        for run_start, run_end in runs:
+            self._starts.insert(bisect_left(self._starts, run_start), run_start)
+            self._runs[run_start] = (run_end, copy)
+        return copy
+
+    def _make_way(self, runs: Runs) -> None:
+        """Afterwards no copy that can be found overlaps ``runs``, and the arrays there are up to date."""
+        for copy in self._overlapping(runs):
+            if copy.written:
+                self._wait_until(lambda copy=copy: not copy.uses)  # type: ignore[misc]
+            if copy.uses:  # it is only read: its tasks may keep it, no other task will find it
+                self._unlist(copy)
+                copy.detached = True
+            else:
+                self._settle(copy)
+
+    def _overlapping(self, runs: Runs) -> list[Copy]:
+        found: dict[int, Copy] = {}
+        for start, end in runs:
+            index = max(0, bisect_right(self._starts, start) - 1)
+            while index < len(self._starts) and self._starts[index] < end:
+                run_end, copy = self._runs[self._starts[index]]
+                if run_end > start:
+                    found[copy.address] = copy
+                index += 1
+        return list(found.values())
+
+    def _view(self, copy: Copy, like: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        return self._memory.region.numpy(like.dtype, like.shape, copy.address - self._memory.start)
+
+    def _settle(self, copy: Copy) -> None:
+        if copy.strided is not None and copy.written:
+            np.copyto(copy.strided, self._view(copy, copy.strided))
+        elif copy.strided is None:
+            for start, end in copy.written:
+                ctypes.memmove(start, copy.address + start - copy.start, end - start)
+        if not copy.detached:
+            self._unlist(copy)
+        self._drop(copy)
+
+    def _unlist(self, copy: Copy) -> None:
+        for start, _ in copy.runs:
+            del self._runs[start]
+            del self._starts[bisect_left(self._starts, start)]
+        for key in copy.keys:
+            del self._exact[key]
+
+    def _drop(self, copy: Copy) -> None:
+        del self._copies[copy.address]
+        self.of_shared -= copy.shared
+        self._memory.release(0, copy.address)

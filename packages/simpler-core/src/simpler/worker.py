@@ -1,0 +1,466 @@
+"""The worker: children of this process that execute the tasks of a run."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from simpler_ipc import Doorbell, Peer, Region, WaitSet, WaitTimeout
+from simpler_runtime import CallConfig, ChipCallable, ChipWorker, PlatformError, platforms
+
+from . import child, processes
+from .arrays import checked_shape, data_type, numpy_dtype
+from .callables import CallableHandle, CallableKind, Entry, Registry
+from .endpoint import LocalEndpoint
+from .engine import Engine, Pool, gone
+from .errors import CallableError, WorkerStateError
+from .memory import SharedMemory
+from .orchestrator import DEFAULT_CONFIG, Orchestrator
+from .protocol import OK, Control, dumps, unpack_failure
+
+CHIP, SUB = "chip", "sub worker"
+START_S = 60.0  # a child may take this long to start, and to install a callable
+GRACE_S = 0.3  # a run that is interrupted gives its running tasks this long before it ends their children
+
+Orchestration = Callable[[Orchestrator, Any, CallConfig], object]
+
+
+class Worker:
+    """One host: forked children that execute tasks, and what they share.
+
+    Each chip child holds a ``ChipWorker`` and executes chip callables; each SubWorker child executes Python functions.
+    Children are forked by ``init`` (or the first ``run``), end with ``close``, with this process however it ends, and
+    with the worker's garbage collection. A worker belongs to the process that made it.
+
+        with Worker(num_sub_workers=2) as worker:
+            hello = worker.register(lambda args: print("hello"))
+            worker.run(lambda orch, args, config: orch.submit_sub(hello))
+
+    Args:
+        level: where in the hierarchy it stands; a label for messages, 3 is a host.
+        platform: of the chips: a name in ``simpler_runtime.platforms()``.
+        runtime: how chips build their graphs.
+        device_ids: one chip child for each; ``worker=i`` selects ``device_ids[i]``.
+        num_sub_workers: how many SubWorker children.
+        heap_ring_size: bytes of each of the four HeapRings, which hold copies of arrays and intermediates. Address
+            space: memory is used when touched.
+        restart: replace children that died; otherwise runs after a death raise an error.
+        timeout: seconds a run may take; None for no limit.
+        shared_memory_size: bytes of address space for ``empty``, ``zeros`` and ``array``.
+    """
+
+    def __init__(
+        self,
+        level: int = 3,
+        *,
+        platform: str = "cpu",
+        runtime: str = "tensormap_and_ringbuffer",
+        device_ids: Sequence[int] = (0,),
+        num_sub_workers: int = 0,
+        heap_ring_size: int = 1 << 30,
+        restart: bool = False,
+        timeout: float | None = None,
+        shared_memory_size: int = 64 << 30,
+    ) -> None:
+        if level < 3:
+            raise ValueError(f"level {level} is below a host (3); use simpler_runtime.ChipWorker for one chip")
+        device_ids = tuple(device_ids)
+        if device_ids and platform not in platforms():
+            raise PlatformError(f"there is no platform {platform!r}; there are {', '.join(sorted(platforms()))}")
+        for name, value, least in (
+            ("num_sub_workers", num_sub_workers, 0),
+            ("heap_ring_size", heap_ring_size, 1),
+            ("shared_memory_size", shared_memory_size, 1),
+        ):
+            if value < least:
+                raise ValueError(f"{name} is {value}; it must be at least {least}")
+        if timeout is not None and timeout <= 0:
+            raise ValueError(f"timeout is {timeout}; it is a number of seconds, or None for no limit")
+        self.level = level
+        self.platform = platform
+        self.runtime = runtime
+        self.device_ids = device_ids
+        self.num_sub_workers = num_sub_workers
+        self.timeout = timeout
+        self._restart = restart
+        self._heap_ring_size = heap_ring_size
+        self._shared_memory_size = shared_memory_size
+        self._registry = Registry()
+        self._lock = threading.Lock()  # one run, registration or close at a time
+        self._holder: int | None = None  # the thread that has it
+        self._memory: SharedMemory | None = None
+        self._engine: Engine | None = None
+        self._chips = Pool(CallableKind.CHIP_CALLABLE, "chip", "chips", [], "device_ids")
+        self._subs = Pool(CallableKind.PYTHON_FUNCTION, "SubWorker", "SubWorkers", [], "num_sub_workers")
+        self._running = False
+        self._children = _Children()
+        self._finalizer = weakref.finalize(self, _Children.end, self._children)  # also when Python exits
+
+    # -- life ---------------------------------------------------------------------------------------------------------
+
+    def init(self) -> None:
+        """Fork the children and wait until they are up. Does nothing if they are.
+
+        Raises:
+            WorkerStateError: the worker is closed.
+            simpler_runtime.ChipError: a chip could not start.
+        """
+        with self._exclusive():
+            self._start()
+
+    def close(self) -> None:
+        """End the children: ask, wait, then SIGTERM, then SIGKILL. Does nothing if that was done.
+
+        Shared arrays stay valid as long as they are referenced.
+        """
+        if self._children.owner != os.getpid():  # a forked copy: nothing of it is ours
+            return
+        if self._holder == threading.get_ident():
+            raise WorkerStateError("close was called by the orchestration function of a run; close after the run")
+        with self._lock:
+            self._engine = None
+            self._chips.endpoints.clear()
+            self._subs.endpoints.clear()
+            self._finalizer()
+            memory, self._memory = self._memory, None
+            if memory is not None:
+                memory.close()
+
+    def __enter__(self) -> Worker:
+        self.init()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        state = "closed" if not self._finalizer.alive else "running" if self._engine else "not started"
+        return (
+            f"<Worker level {self.level}, {len(self.device_ids)} {self.platform} chips, {self.num_sub_workers} "
+            f"SubWorkers, {state}>"
+        )
+
+    # -- callables ----------------------------------------------------------------------------------------------------
+
+    def register(self, target: ChipCallable | Callable[..., Any]) -> CallableHandle:
+        """Make a chip callable or Python function known to the children, before or after they started.
+
+        A Python function is called with a ``SubTaskArgs``. Functions that cannot be pickled can be registered before
+        the worker starts.
+
+        Raises:
+            CallableError: it is neither, or cannot be sent to the running children, or the chips' slots are taken.
+        """
+        with self._exclusive():
+            entry = self._registry.identify(target)
+            self._registry.check_room(entry)
+            if self._engine is not None and not entry.handles:
+                self._install(entry)
+            return self._registry.add(entry)
+
+    def unregister(self, handle: CallableHandle) -> None:
+        """End a handle. The children forget the callable when its last handle has gone.
+
+        Raises:
+            UnknownCallable: the handle was unregistered before, or is another worker's.
+        """
+        with self._exclusive():
+            self._registry.resolve(handle)
+            if self._engine is not None:
+                self._engine.drain()  # tasks that still wait in this process may use it
+            entry = self._registry.remove(handle)
+            if entry is not None and self._engine is not None:
+                for endpoint in self._pool(entry).endpoints:
+                    if endpoint.died() is None:
+                        self._ask(endpoint, Control("unregister", entry.digest, entry.kind.name, entry.name))
+
+    # -- running ------------------------------------------------------------------------------------------------------
+
+    def run(self, orchestration: Orchestration, args: Any = None, config: CallConfig | None = None) -> None:
+        """Call ``orchestration(orch, args, config)`` and wait until every task it submitted has ended.
+
+        Afterwards every array holds what the tasks that ran wrote, also when others failed. The worker can be used
+        again after any error, unless it lost a child for good (see ``restart``).
+
+        Raises:
+            TaskFailed: a task raised; the first one, with the others listed (WorkerDied: its child died).
+            RunTimeout: it took longer than ``timeout``; the children that were still at work were ended.
+            WorkerStateError: the worker is closed, busy, another process's, or has lost a child.
+            Exception: what ``orchestration`` itself raised, after the tasks it had submitted ended.
+        """
+        if self._running and self._holder == threading.get_ident():
+            raise WorkerStateError("run was called inside a run of the same worker; submit tasks to that one")
+        with self._exclusive():
+            engine = self._start()
+            engine.check_children()
+            for endpoint in self._children.endpoints:
+                if endpoint.death is not None:
+                    raise gone(endpoint)
+            self._running = True
+            try:
+                self._run(engine, orchestration, args, config or DEFAULT_CONFIG)
+            finally:
+                self._running = False
+
+    def _run(self, engine: Engine, orchestration: Orchestration, args: Any, config: CallConfig) -> None:
+        engine.begin(None if self.timeout is None else time.monotonic() + self.timeout)
+        orch = Orchestrator(engine, self._registry, self._shared(), self._chips, self._subs)
+        try:
+            try:
+                orchestration(orch, args, config)
+            except Exception as error:
+                orch.close()
+                engine.drain()
+                for failure in engine.failures:
+                    error.add_note(f"and {failure}")
+                raise
+            orch.close()
+            engine.drain()
+        except BaseException:  # Ctrl-C or the timeout, at any point: nothing may work on in this run's memory
+            self._interrupt()
+            raise
+        finally:
+            orch.close()
+            outcome = engine.outcome()
+            engine.staging.settle_all()
+            orch.release()
+            engine.finish()
+        if outcome is not None:
+            raise outcome
+
+    def _interrupt(self) -> None:
+        """Get the children idle: wait a moment for those at work, then end them."""
+        deadline = time.monotonic() + GRACE_S
+        children = self._children
+        busy = children.endpoints
+        while True:
+            seen = children.doorbell.value
+            busy = [endpoint for endpoint in busy if endpoint.died() is None and endpoint.unanswered()]
+            left = deadline - time.monotonic()
+            if not busy or left <= 0:
+                break
+            try:
+                children.wait_set.wait(seen, left)
+            except (WaitTimeout, KeyboardInterrupt):  # a second Ctrl-C: no more patience
+                break
+        for endpoint in busy:
+            endpoint.kill()
+        for endpoint in children.endpoints:
+            endpoint.in_flight.clear()
+            endpoint.slow = 0
+            if self._restart and endpoint.death is not None:
+                self._replace(endpoint)
+
+    # -- shared arrays ------------------------------------------------------------------------------------------------
+
+    def empty(self, shape: Any, dtype: Any = "float32") -> np.ndarray[Any, Any]:
+        """A numpy array of undefined content in memory that all children see: tasks use it in place, without a copy.
+
+        Can be called before the worker starts. The memory is given back when the array and its views are gone.
+
+        Raises:
+            TensorError: no such dtype, or a shape tensors cannot have. bfloat16 is given as uint16 bits.
+            SharedMemoryFull: ``shared_memory_size`` is used up.
+        """
+        self._check()
+        return self._shared().arena.empty(checked_shape(shape), numpy_dtype(data_type(dtype)))
+
+    def zeros(self, shape: Any, dtype: Any = "float32") -> np.ndarray[Any, Any]:
+        """Like ``empty``, filled with zeros."""
+        array = self.empty(shape, dtype)
+        array.fill(0)
+        return array
+
+    def array(self, source: Any, dtype: Any = None) -> np.ndarray[Any, Any]:
+        """A shared copy of ``source`` (anything numpy can read, or a torch tensor), of its own dtype by default."""
+        values = np.asarray(source)
+        array = self.empty(values.shape, values.dtype if dtype is None else dtype)
+        np.copyto(array, values, casting="unsafe" if dtype is not None else "same_kind")
+        return array
+
+    # -- inside -------------------------------------------------------------------------------------------------------
+
+    def _check(self) -> None:
+        owner = self._children.owner
+        if owner != os.getpid():
+            raise WorkerStateError(
+                f"this worker belongs to process {owner}, and this is process {os.getpid()}: make a worker here"
+            )
+        if not self._finalizer.alive:
+            raise WorkerStateError("this worker is closed; make a new one")
+
+    @contextmanager
+    def _exclusive(self) -> Iterator[None]:
+        """One thread at a time; the one that has it may enter again."""
+        self._check()
+        me = threading.get_ident()
+        if self._holder == me:
+            yield
+            return
+        with self._lock:
+            self._check()
+            self._holder = me
+            try:
+                yield
+            finally:
+                self._holder = None
+
+    def _shared(self) -> SharedMemory:
+        if self._memory is None:
+            self._memory = SharedMemory(self._shared_memory_size, self._heap_ring_size)
+        return self._memory
+
+    def _start(self) -> Engine:
+        if self._engine is not None:
+            return self._engine
+        children = self._children
+        try:
+            # Everything shared is mapped before the first fork, so that all children have it at the same addresses.
+            memory = self._shared()
+            children.open(len(self.device_ids), self.num_sub_workers)
+            self._chips.endpoints[:] = children.endpoints[: len(self.device_ids)]
+            self._subs.endpoints[:] = children.endpoints[len(self.device_ids) :]
+            for endpoint in children.endpoints:
+                self._fork(endpoint)
+            for endpoint in children.endpoints:  # after the forks: watching takes a thread
+                children.watch(endpoint)
+            engine = Engine((self._chips, self._subs), memory, children.doorbell, children.wait_set)
+            self._engine = engine
+            for endpoint in children.endpoints:
+                self._ask(endpoint, Control("hello"))
+        except BaseException:
+            self._engine = None
+            self._finalizer()
+            raise
+        if self._restart:
+            engine.replace = self._replace
+        return engine
+
+    def _fork(self, endpoint: LocalEndpoint) -> None:
+        memory, entries, mailbox = self._shared(), self._registry.entries, endpoint.mailbox
+
+        def start_chip() -> child.Executor:
+            threads = max(1, len(os.sched_getaffinity(0)) // len(self.device_ids))
+            chip = ChipWorker(
+                platform=self.platform,
+                runtime=self.runtime,
+                device_id=self.device_ids[endpoint.index],
+                threads=threads,
+            )
+            chip.init()
+            return child.ChipExecutor(entries, chip, endpoint.name)
+
+        def start_sub() -> child.Executor:
+            return child.PythonExecutor(entries, memory.region, endpoint.name)
+
+        start = start_chip if endpoint.kind == CHIP else start_sub
+        endpoint.peer = processes.fork(
+            lambda: child.serve(mailbox.server(), start, memory),
+            self._children.parent,
+            f"simpler-{endpoint.kind[:4]}-{endpoint.index}",
+        )
+
+    def _replace(self, endpoint: LocalEndpoint) -> None:
+        """Put a new child in the place of a dead one."""
+        assert self._engine is not None
+        self._engine.replace = None  # a child that cannot even start is not replaced again
+        try:
+            self._children.unwatch(endpoint)
+            endpoint.open()
+            self._fork(endpoint)
+            self._children.watch(endpoint)
+            self._ask(endpoint, Control("hello"))
+        finally:
+            self._engine.replace = self._replace
+
+    def _pool(self, entry: Entry) -> Pool:
+        return self._chips if entry.kind is CallableKind.CHIP_CALLABLE else self._subs
+
+    def _install(self, entry: Entry) -> None:
+        """Send a callable to the running children that can execute it; to all or to none."""
+        endpoints = self._pool(entry).endpoints
+        if not endpoints:
+            return
+        if entry.content is None:
+            raise CallableError(
+                f"{entry.name} cannot be pickled, so it cannot be sent to children that run already: register it "
+                "before the worker starts"
+            )
+        assert self._engine is not None
+        memory = self._shared()
+        address = self._engine.allocate(0, len(entry.content), f"callable {entry.name}")
+        installed = []
+        control = Control("register", entry.digest, entry.kind.name, entry.name, address, len(entry.content))
+        try:
+            memory.write(address, entry.content)
+            for endpoint in endpoints:
+                self._ask(endpoint, control)
+                installed.append(endpoint)
+        except BaseException:
+            for endpoint in installed:
+                self._ask(endpoint, Control("unregister", entry.digest, entry.kind.name, entry.name))
+            raise
+        finally:
+            memory.release(0, address)
+
+    def _ask(self, endpoint: Any, control: Control) -> None:
+        """Send a control message, wait for the answer, raise what it says."""
+        assert self._engine is not None
+        try:
+            answer = self._engine.control(endpoint, dumps(control), START_S)
+        except KeyboardInterrupt:
+            self._interrupt()
+            raise
+        if answer.code != OK:
+            error, text = unpack_failure(answer.payload)
+            error.add_note(f"raised in {endpoint.name}:\n{text.rstrip()}")
+            raise error
+
+
+class _Children:
+    """A worker's children and what wakes their parent. It does not refer to the worker, so it can end them any time."""
+
+    def __init__(self) -> None:
+        self.owner = os.getpid()
+        self.endpoints: list[LocalEndpoint] = []
+
+    def open(self, chips: int, subs: int) -> None:
+        self.doorbell = Doorbell(Region(Doorbell.NBYTES, name="simpler-doorbell"))
+        self.wait_set = WaitSet(self.doorbell)
+        self.parent = Peer(os.getpid())
+        self.endpoints = [LocalEndpoint(CHIP, index, self.doorbell) for index in range(chips)]
+        self.endpoints += [LocalEndpoint(SUB, index, self.doorbell) for index in range(subs)]
+
+    def watch(self, endpoint: LocalEndpoint) -> None:
+        assert endpoint.peer is not None
+        self.wait_set.watch(endpoint.peer)
+
+    def unwatch(self, endpoint: LocalEndpoint) -> None:
+        assert endpoint.peer is not None
+        self.wait_set.forget(endpoint.peer)
+
+    def end(self) -> None:
+        """Ask every child to end, see to it that it does, and let go of everything."""
+        if os.getpid() != self.owner:  # a forked copy of the worker: the children are not ours
+            return
+        endpoints, self.endpoints = self.endpoints, []
+        if not endpoints:
+            return
+        try:
+            for endpoint in endpoints:
+                endpoint.close()
+            processes.reap([endpoint.peer for endpoint in endpoints if endpoint.peer and endpoint.died() is None])
+        finally:
+            self.wait_set.close()
+            for endpoint in endpoints:
+                endpoint.dispose()
+            del self.wait_set, self.doorbell, self.parent
