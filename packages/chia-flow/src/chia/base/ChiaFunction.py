@@ -55,7 +55,7 @@ def ChiaFunction(*functions: Callable[..., Any], **options: Any) -> Any:
 
     Raises:
         TypeError: what is decorated is no plain function, or an option has the wrong type.
-        ValueError: Ray has no such option, or not with this value; or the function is ``async def``.
+        ValueError: Ray has no such option for tasks, or not with this value.
     """
     if functions and options:
         raise TypeError("ChiaFunction takes the function alone or options alone: @ChiaFunction(num_cpus=2)")

@@ -7,6 +7,7 @@ from typing import Any, TypeVar, overload
 
 import ray
 from ray import ObjectRef
+from ray.exceptions import RayTaskError
 
 from chia.base.local_ray import ensure_ray
 
@@ -31,8 +32,13 @@ def get(refs: Any, *, timeout: float | None = None) -> Any:
             cluster offers the resources that the task asks for.
         Exception: what the task raised. It is an instance of the original type as well as of
             ``ray.exceptions.RayTaskError``, its text holds the traceback of the worker, and ``.cause`` is the
-            original.
+            original. (The rare type that cannot be combined is raised itself, from the ``RayTaskError``.)
         ray.exceptions.RayError: the worker died, the object was lost, the task was cancelled.
     """
     ensure_ray()
-    return ray.get(list(refs) if isinstance(refs, tuple) else refs, timeout=timeout)
+    try:
+        return ray.get(list(refs) if isinstance(refs, tuple) else refs, timeout=timeout)
+    except RayTaskError as error:
+        if isinstance(error, type(error.cause)):
+            raise
+        raise error.cause from error

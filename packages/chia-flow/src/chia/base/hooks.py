@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -62,24 +61,3 @@ def take_hooks(kwargs: dict[str, Any]) -> Hooks | None:
             known = ", ".join(_PREFIX + known for known in _NAMES)
             raise TypeError(f"{name} is no keyword of chia_remote; those starting with {_PREFIX} are: {known}")
     return Hooks(**{name.removeprefix(_PREFIX): kwargs.pop(name) for name in reserved})
-
-
-def with_hooks(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function that a worker runs in place of ``function`` when a call carries hooks, given as first argument."""
-
-    def run(hooks: Hooks, /, *args: Any, **kwargs: Any) -> Any:
-        with hooks.around():
-            return function(*args, **kwargs)
-
-    def run_generator(hooks: Hooks, /, *args: Any, **kwargs: Any) -> Any:
-        with hooks.around():
-            yield from function(*args, **kwargs)
-
-    # Not functools.wraps: Ray checks arguments against the signature, and __wrapped__ would hide the first one.
-    hooked = run_generator if inspect.isgeneratorfunction(function) else run
-    hooked.__module__, hooked.__name__, hooked.__qualname__ = (
-        function.__module__,
-        function.__name__,
-        function.__qualname__,
-    )
-    return hooked

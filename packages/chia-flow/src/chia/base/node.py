@@ -18,9 +18,10 @@ from ray import ObjectRef, ObjectRefGenerator
 from ray.cloudpickle import CloudPickler
 
 from chia.base.collect import get
-from chia.base.hooks import take_hooks, with_hooks
+from chia.base.hooks import take_hooks
 from chia.base.local_ray import ensure_ray
 from chia.base.options import OptionSet
+from chia.base.task import HOOKS_KEYWORD, task_of
 
 P = ParamSpec("P")
 Q = ParamSpec("Q")
@@ -54,7 +55,7 @@ class ChiaNode(Generic[P, R]):
         self._instance_types: tuple[type, ...] = ()
         self._dispatch_with = functools.lru_cache(maxsize=DISPATCHES_KEPT)(self._new_dispatch)
         with _naming(self):
-            self._remote_function = _ray_remote(function, self._options)
+            self._remote_function = _ray_remote(task_of(function), self._options)
         self._dispatch: Dispatch[P, R] = Dispatch(self, OptionSet({}))
 
     @property
@@ -116,10 +117,6 @@ class ChiaNode(Generic[P, R]):
         with _naming(self):
             return Dispatch(self, options)
 
-    @functools.cached_property
-    def _hooked_remote_function(self) -> Any:
-        return _ray_remote(with_hooks(self.__wrapped__), self._options)
-
     def __set_name__(self, owner: type, name: str) -> None:
         # More than once when a class is rebuilt (dataclass slots) or borrows the method of another.
         self._instance_types = (*self._instance_types, owner)
@@ -160,9 +157,10 @@ class Dispatch(Generic[P, R]):
     __slots__ = ("_node", "_options", "_submit")
 
     def __init__(self, node: ChiaNode[P, R], options: OptionSet) -> None:
+        remote_function = node._remote_function
         self._node = node
         self._options = options
-        self._submit = _with_options(node._remote_function, options)
+        self._submit = (remote_function.options(**options.values) if options.values else remote_function).remote
 
     @overload
     def chia_remote(self, *args: P.args, **kwargs: P.kwargs) -> ObjectRef[R]: ...
@@ -174,13 +172,10 @@ class Dispatch(Generic[P, R]):
         if node._instance_types:
             _require_instance(node, args)
         ensure_ray()
-        hooks = take_hooks(kwargs) if kwargs else None
+        if kwargs and (hooks := take_hooks(kwargs)):
+            kwargs[HOOKS_KEYWORD] = hooks
         with _naming(node):
-            if hooks is None:
-                return cast("ObjectRef[R]", self._submit(*args, **kwargs))
-            inspect.signature(node.__wrapped__).bind(*args, **kwargs)  # Ray sees only the wrapper's signature
-            submit = _with_options(node._hooked_remote_function, self._options)
-            return cast("ObjectRef[R]", submit(hooks, *args, **kwargs))
+            return cast("ObjectRef[R]", self._submit(*args, **kwargs))
 
     @overload
     def chia_remote_blocking(self, *args: P.args, **kwargs: P.kwargs) -> R: ...
@@ -254,6 +249,8 @@ def _require_plain_function(function: object) -> None:
         raise TypeError(f"@ChiaFunction makes nodes of functions; decorate the methods of {function.__qualname__}")
     if not inspect.isfunction(function):
         raise TypeError(f"@ChiaFunction decorates Python functions, not {function!r} of type {type(function).__name__}")
+    if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+        raise TypeError(f"{function.__qualname__} is async, and a worker runs plain functions: use asyncio.run in one")
 
 
 def _require_instance(node: ChiaNode[..., Any], args: tuple[Any, ...]) -> None:
@@ -269,10 +266,3 @@ def _require_instance(node: ChiaNode[..., Any], args: tuple[Any, ...]) -> None:
 def _ray_remote(function: Callable[..., Any], options: OptionSet) -> Any:
     values = OptionSet(options.values).values  # Ray keeps and changes the dictionary it gets
     return ray.remote(**values)(function) if values else ray.remote(function)
-
-
-def _with_options(remote_function: Any, options: OptionSet) -> Callable[..., Any]:
-    submit: Callable[..., Any] = (
-        remote_function.options(**options.values).remote if options.values else remote_function.remote
-    )
-    return submit

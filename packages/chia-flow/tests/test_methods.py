@@ -1,0 +1,117 @@
+"""Methods as nodes: bound here, the instance explicit on a worker."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+import pytest
+import ray
+from chia.base.ChiaFunction import ChiaCallRemote, ChiaFunction, get
+
+pytestmark = [pytest.mark.xdist_group("ray"), pytest.mark.usefixtures("cluster")]
+
+
+class Build:
+    def __init__(self, target: str) -> None:
+        self.target = target
+
+    @ChiaFunction(resources={"fpga": 1})
+    def run(self, flags: str = "") -> tuple[str, int]:
+        return self._command() + flags, os.getpid()
+
+    @ChiaFunction
+    def label(self) -> str:
+        return "build"
+
+    @staticmethod
+    @ChiaFunction(num_cpus=1)
+    def double(value: int) -> int:
+        return 2 * value
+
+    @classmethod
+    @ChiaFunction
+    def kind(cls) -> str:
+        return cls.__name__
+
+    def _command(self) -> str:
+        return f"make {self.target}"
+
+
+class Release(Build):
+    @ChiaFunction
+    def label(self) -> str:
+        return "release " + super().label()
+
+
+@dataclass(slots=True)
+class Size:
+    value: int
+
+    @ChiaFunction
+    def doubled(self) -> int:
+        return 2 * self.value
+
+
+def test_a_method_runs_on_a_worker_with_the_instance_it_was_given() -> None:
+    build = Build("verilator")
+    text, pid = build.run.chia_remote_blocking(build, " -j2")
+    assert (text, build.run(" -j2")[0]) == ("make verilator -j2", "make verilator -j2")
+    assert pid != os.getpid() == build.run()[1]
+
+
+def test_every_way_of_dispatching_a_method_is_the_same_call() -> None:
+    build = Build("vcs")
+    refs = [
+        build.run.chia_remote(build),
+        Build.run.chia_remote(build),
+        ChiaCallRemote(build.run, build),
+        build.run.options(resources={}).chia_remote(build, flags=""),
+    ]
+    assert {text for text, _ in get(refs)} == {"make vcs"}
+
+
+def test_the_instance_given_counts_not_the_one_the_method_was_found_on() -> None:
+    text, _ = Build("here").run.chia_remote_blocking(Build("there"))
+    assert text == "make there"
+
+
+def test_the_instance_can_be_a_reference() -> None:
+    text, _ = Build.run.chia_remote_blocking(ray.put(Build("stored")))
+    assert text == "make stored"
+
+
+def test_inherited_and_overridden_methods_and_super_work_remotely() -> None:
+    release = Release("all")
+    assert release.run.chia_remote_blocking(release)[0] == "make all"
+    assert release.label.chia_remote_blocking(release) == "release build"
+    assert super(Release, release).label.chia_remote_blocking(release) == "build"
+    assert Build.label.chia_remote_blocking(release) == "build"
+
+
+def test_static_and_class_methods_are_dispatched() -> None:
+    assert Build.double.chia_remote_blocking(4) == 8
+    assert Build("x").double.chia_remote_blocking(4) == 8
+    assert Release.kind.chia_remote_blocking(Release) == "Release"
+
+
+def test_a_dataclass_with_slots_is_its_own_kind_of_instance() -> None:
+    size = Size(4)
+    assert size.doubled.chia_remote_blocking(size) == 8
+
+
+def test_a_method_borrowed_by_another_class_takes_instances_of_both() -> None:
+    class Other:
+        target = "borrowed"
+        run = Build.run
+        _command = Build._command
+
+    other, build = Other(), Build("own")
+    assert other.run.chia_remote_blocking(other)[0] == "make borrowed"
+    assert build.run.chia_remote_blocking(build)[0] == "make own"
+
+
+def test_references_flow_between_methods() -> None:
+    build = Build("first")
+    first = build.label.chia_remote(build)
+    assert build.run.chia_remote_blocking(build, first)[0] == "make firstbuild"
