@@ -64,9 +64,7 @@ def check_arguments(callee: Function, call: Invoke) -> Bindings:
     Raises SignatureError for a wrong number of arguments, TypeMismatchError at the first that doesn't fit.
     """
     if len(call.args) != len(callee.params):
-        raise SignatureError(
-            f"{callee.name} takes {len(callee.params)} arguments, found {len(call.args)}", call.span
-        )
+        raise SignatureError(f"{callee.name} takes {len(callee.params)} arguments, found {len(call.args)}", call.span)
     bindings: Bindings = {}
     for param, argument in zip(callee.params, call.args, strict=True):
         problem = _misfit(param.type, argument, bindings)

@@ -58,7 +58,11 @@ def _binary(name: str, numpy: Callable[..., Any], doc: str) -> None:
 
 
 def _unary(
-    name: str, numpy: Callable[..., Any], doc: str, allowed: Callable[[DType], bool] = is_number, wanted: str = "numbers"
+    name: str,
+    numpy: Callable[..., Any],
+    doc: str,
+    allowed: Callable[[DType], bool] = is_number,
+    wanted: str = "numbers",
 ) -> None:
     def infer(args: tuple[Expr, ...], attrs: Attrs) -> TileType:
         check_dtype(name, args[0], allowed, wanted)

@@ -27,6 +27,8 @@ def slice_tensor(array: Any, shape: Sequence[int], offset: Sequence[int], where:
                 f"{at}slice out of bounds in dimension {axis}: offset {begin}, extent {count}, the array has {have}"
             )
         if several and count != have:
-            raise OutOfBoundsError(f"{at}slice is not contiguous: dimension {axis} must be taken whole ({count} of {have})")
+            raise OutOfBoundsError(
+                f"{at}slice is not contiguous: dimension {axis} must be taken whole ({count} of {have})"
+            )
         several = several or count > 1
     return array[tuple(slice(begin, begin + count) for begin, count in zip(offset, shape, strict=True))]

@@ -27,7 +27,8 @@ def _product(name: str, a: Expr, b: Expr) -> TileType:
         raise TypeMismatchError(f"pl.{name}: {lhs} times {rhs}: the dtypes differ", b.span, "pl.cast one of them")
     if lhs.shape[1] != rhs.shape[0]:
         raise TypeMismatchError(
-            f"pl.{name}: {lhs} times {rhs}: {lhs.shape[1]} columns on the left, {rhs.shape[0]} rows on the right", b.span
+            f"pl.{name}: {lhs} times {rhs}: {lhs.shape[1]} columns on the left, {rhs.shape[0]} rows on the right",
+            b.span,
         )
     dtype = _ACCUMULATOR.get(lhs.dtype, FP32)
     return TileType((lhs.shape[0], rhs.shape[1]), dtype, (lhs.valid[0], rhs.valid[1]))

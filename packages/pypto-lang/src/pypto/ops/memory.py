@@ -61,7 +61,9 @@ def _infer_store(args: tuple[Expr, ...], attrs: Attrs) -> TensorType:
     check_count("store", "offsets", offsets, 2)
     if tile_of(tile).dtype != tensor_of(tensor).dtype:
         raise TypeMismatchError(
-            f"pl.store: {tile_of(tile)} into {tensor_of(tensor)}: the dtypes differ", tile.span, "pl.cast the tile first"
+            f"pl.store: {tile_of(tile)} into {tensor_of(tensor)}: the dtypes differ",
+            tile.span,
+            "pl.cast the tile first",
         )
     check_region("store", tensor, offsets, tile_of(tile).valid, at=tile)
     return tensor_of(tensor)

@@ -97,7 +97,9 @@ def check_dtype(op: str, operand: Expr, allowed: Callable[[DType], bool], wanted
     """Raises TypeMismatchError at ``operand`` where its tile's dtype is not ``allowed``."""
     dtype = tile_of(operand).dtype
     if not allowed(dtype):
-        raise TypeMismatchError(f"pl.{op}: expected a tile of {wanted}, found {dtype}", operand.span, "pl.cast it first")
+        raise TypeMismatchError(
+            f"pl.{op}: expected a tile of {wanted}, found {dtype}", operand.span, "pl.cast it first"
+        )
 
 
 def is_number(dtype: DType) -> bool:
@@ -131,5 +133,6 @@ def check_region(op: str, tensor: Expr, offsets: Expr, extents: Sequence[int | N
         if isinstance(dim, int) and end > dim:
             place = offset if begin else at
             raise OutOfBoundsError(
-                f"pl.{op}: elements {begin or 0} to {end} of dimension {axis} are outside {tensor_of(tensor)}", place.span
+                f"pl.{op}: elements {begin or 0} to {end} of dimension {axis} are outside {tensor_of(tensor)}",
+                place.span,
             )

@@ -20,7 +20,9 @@ def _infer_create(args: tuple[Expr, ...], attrs: Attrs) -> TensorType:
     assert isinstance(dtype, DType)
     items = items_of(args[0])
     if not 1 <= len(items) <= MAX_DIMS:
-        raise TypeMismatchError(f"pl.create_tensor: a tensor has 1 to {MAX_DIMS} dimensions, not {len(items)}", args[0].span)
+        raise TypeMismatchError(
+            f"pl.create_tensor: a tensor has 1 to {MAX_DIMS} dimensions, not {len(items)}", args[0].span
+        )
     for item in items:
         count = static(item)
         if count is not None and count <= 0:
