@@ -31,10 +31,10 @@ def cluster() -> Iterator[str]:
     """The address of a running Ray with two CPUs and two units of the resource ``fpga``."""
     with tempfile.TemporaryDirectory(prefix="chia-") as directory:  # short: it is part of socket paths
         start_local_ray(_temp_dir=directory, resources={"fpga": 2}, **SMALL)
-        processes = psutil.Process().children(recursive=True)
         try:
             yield ray.get_runtime_context().gcs_address
         finally:
+            processes = psutil.Process().children(recursive=True)
             ray.shutdown()
         _, left = psutil.wait_procs(processes, timeout=30)
         assert not left

@@ -262,6 +262,14 @@ class Slotted:
         return 2 * self.size
 
 
+def test_an_argument_may_be_named_self() -> None:
+    @ChiaFunction
+    def describe(self: str) -> str:
+        return f"<{self}>"
+
+    assert describe(self="me") == "<me>"
+
+
 @pytest.mark.usefixtures("no_ray")
 def test_a_forgotten_instance_is_named_before_ray_is_asked() -> None:
     counter = Counter(1)

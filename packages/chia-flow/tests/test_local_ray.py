@@ -73,16 +73,16 @@ def test_a_script_without_ray_gets_one_that_only_this_machine_reaches_and_leaves
     with tempfile.TemporaryDirectory(prefix="chia-") as directory:
         with running(tmp_path / "flow.py", RAY_TMPDIR=directory) as (flow, printed):
             processes = flow.children(recursive=True)
+            pids = {flow.pid, *(process.pid for process in processes)}
             listening = {
                 connection.laddr.ip.removeprefix("::ffff:")
-                for process in [flow, *processes]
-                for connection in process.net_connections("tcp")
-                if connection.status == psutil.CONN_LISTEN
+                for connection in psutil.net_connections("tcp")
+                if connection.pid in pids and connection.status == psutil.CONN_LISTEN
             }
         _, left = psutil.wait_procs(processes, timeout=30)
 
     assert printed["value"] == 48
-    assert printed["worker"] in {process.pid for process in processes}
+    assert printed["worker"] in pids
     assert listening == {"127.0.0.1"}
     assert not left
 

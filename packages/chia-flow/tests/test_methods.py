@@ -115,3 +115,14 @@ def test_references_flow_between_methods() -> None:
     build = Build("first")
     first = build.label.chia_remote(build)
     assert build.run.chia_remote_blocking(build, first)[0] == "make firstbuild"
+
+
+def test_a_function_listed_in_a_class_stays_a_function() -> None:
+    @ChiaFunction
+    def add(a: int, b: int) -> int:
+        return a + b
+
+    class Toolbox:
+        add_numbers = add
+
+    assert Toolbox.add_numbers.chia_remote_blocking(1, 2) == add.chia_remote_blocking(1, 2) == 3

@@ -9,7 +9,7 @@ import pytest
 from chia.base.ChiaFunction import ChiaFunction
 from chia.base.node import DISPATCHES_KEPT
 from chia.base.options import OptionSet
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 VALUES = st.recursive(
@@ -29,6 +29,7 @@ def typed(value: Any) -> Any:
     return type(value).__name__, value
 
 
+@settings(deadline=None)  # a busy machine is no failure
 @given(OPTIONS, OPTIONS)
 def test_equality_and_hash_follow_content_and_types(one: dict[str, Any], other: dict[str, Any]) -> None:
     assert (OptionSet(one) == OptionSet(other)) == (typed(one) == typed(other))

@@ -62,14 +62,14 @@ class ChiaNode(Generic[P, R]):
     def ray_options(self) -> dict[str, Any]:
         return OptionSet(self._options.values).values
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         return self.__wrapped__(*args, **kwargs)
 
     @overload
-    def chia_remote(self, *args: P.args, **kwargs: P.kwargs) -> ObjectRef[R]: ...
+    def chia_remote(self, /, *args: P.args, **kwargs: P.kwargs) -> ObjectRef[R]: ...
     @overload
-    def chia_remote(self, *args: Any, **kwargs: Any) -> ObjectRef[R]: ...
-    def chia_remote(self, *args: Any, **kwargs: Any) -> ObjectRef[R]:
+    def chia_remote(self, /, *args: Any, **kwargs: Any) -> ObjectRef[R]: ...
+    def chia_remote(self, /, *args: Any, **kwargs: Any) -> ObjectRef[R]:
         """Dispatch a call to a worker that has the resources, and return the reference to its result at once.
 
         Any argument may be the reference of another call: the task starts when that result is there, and gets it as a
@@ -87,10 +87,10 @@ class ChiaNode(Generic[P, R]):
         return self._dispatch.chia_remote(*args, **kwargs)
 
     @overload
-    def chia_remote_blocking(self, *args: P.args, **kwargs: P.kwargs) -> R: ...
+    def chia_remote_blocking(self, /, *args: P.args, **kwargs: P.kwargs) -> R: ...
     @overload
-    def chia_remote_blocking(self, *args: Any, **kwargs: Any) -> R: ...
-    def chia_remote_blocking(self, *args: Any, **kwargs: Any) -> R:
+    def chia_remote_blocking(self, /, *args: Any, **kwargs: Any) -> R: ...
+    def chia_remote_blocking(self, /, *args: Any, **kwargs: Any) -> R:
         """Dispatch a call as ``chia_remote`` does, wait for it, and return the value (see ``get`` for what it raises).
 
         Ctrl-C ends the wait and cancels the task, which nobody else could reach. A generator is not waited for:
@@ -98,7 +98,7 @@ class ChiaNode(Generic[P, R]):
         """
         return self._dispatch.chia_remote_blocking(*args, **kwargs)
 
-    def options(self, **overrides: Any) -> Dispatch[P, R]:
+    def options(self, /, **overrides: Any) -> Dispatch[P, R]:
         """The same node with other Ray options for one dispatch: ``fn.options(num_cpus=4).chia_remote(x)``.
 
         An option that is not named keeps the value it was decorated with.
@@ -118,8 +118,10 @@ class ChiaNode(Generic[P, R]):
             return Dispatch(self, options)
 
     def __set_name__(self, owner: type, name: str) -> None:
-        # More than once when a class is rebuilt (dataclass slots) or borrows the method of another.
-        self._instance_types = (*self._instance_types, owner)
+        # More than once when a class is rebuilt (dataclass slots) or borrows the method of another. A module's function
+        # that a class merely lists among its attributes does not become a method of it.
+        if self._instance_types or self.__qualname__ == f"{owner.__qualname__}.{self.__name__}":
+            self._instance_types = (*self._instance_types, owner)
 
     @overload
     def __get__(self, instance: None, owner: type[Any]) -> ChiaNode[P, R]: ...
@@ -163,10 +165,10 @@ class Dispatch(Generic[P, R]):
         self._submit = (remote_function.options(**options.values) if options.values else remote_function).remote
 
     @overload
-    def chia_remote(self, *args: P.args, **kwargs: P.kwargs) -> ObjectRef[R]: ...
+    def chia_remote(self, /, *args: P.args, **kwargs: P.kwargs) -> ObjectRef[R]: ...
     @overload
-    def chia_remote(self, *args: Any, **kwargs: Any) -> ObjectRef[R]: ...
-    def chia_remote(self, *args: Any, **kwargs: Any) -> ObjectRef[R]:
+    def chia_remote(self, /, *args: Any, **kwargs: Any) -> ObjectRef[R]: ...
+    def chia_remote(self, /, *args: Any, **kwargs: Any) -> ObjectRef[R]:
         """See ``ChiaNode.chia_remote``."""
         node = self._node
         if node._instance_types:
@@ -178,10 +180,10 @@ class Dispatch(Generic[P, R]):
             return cast("ObjectRef[R]", self._submit(*args, **kwargs))
 
     @overload
-    def chia_remote_blocking(self, *args: P.args, **kwargs: P.kwargs) -> R: ...
+    def chia_remote_blocking(self, /, *args: P.args, **kwargs: P.kwargs) -> R: ...
     @overload
-    def chia_remote_blocking(self, *args: Any, **kwargs: Any) -> R: ...
-    def chia_remote_blocking(self, *args: Any, **kwargs: Any) -> R:
+    def chia_remote_blocking(self, /, *args: Any, **kwargs: Any) -> R: ...
+    def chia_remote_blocking(self, /, *args: Any, **kwargs: Any) -> R:
         """See ``ChiaNode.chia_remote_blocking``."""
         result: Any = self.chia_remote(*args, **kwargs)
         if result is None:
@@ -204,7 +206,7 @@ class BoundChiaNode(Protocol[S_contra, Q, R]):
     The call is bound. The dispatches are those of the node: their first argument is the instance.
     """
 
-    def __call__(self, *args: Q.args, **kwargs: Q.kwargs) -> R: ...
+    def __call__(self, /, *args: Q.args, **kwargs: Q.kwargs) -> R: ...
 
     @overload
     def chia_remote(
@@ -220,7 +222,7 @@ class BoundChiaNode(Protocol[S_contra, Q, R]):
     def chia_remote_blocking(self, instance: S_contra | ObjectRef[Any], /, *args: Any, **kwargs: Any) -> R: ...
     def chia_remote_blocking(self, instance: Any, /, *args: Any, **kwargs: Any) -> R: ...
 
-    def options(self, **overrides: Any) -> Dispatch[Concatenate[S_contra, Q], R]: ...
+    def options(self, /, **overrides: Any) -> Dispatch[Concatenate[S_contra, Q], R]: ...
 
 
 class _naming:
