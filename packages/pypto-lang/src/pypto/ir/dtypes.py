@@ -46,8 +46,8 @@ class DType:
 
 
 FP32 = DType("FP32", "float32", "float", "FLOAT32", 4)
-FP16 = DType("FP16", "float16", "simpler::tile::half", "FLOAT16", 2)
-BF16 = DType("BF16", None, "simpler::tile::bf16", "BFLOAT16", 2)
+FP16 = DType("FP16", "float16", "simpler::Float16", "FLOAT16", 2)
+BF16 = DType("BF16", None, "simpler::BFloat16", "BFLOAT16", 2)
 INT8 = DType("INT8", "int8", "int8_t", "INT8", 1)
 INT16 = DType("INT16", "int16", "int16_t", "INT16", 2)
 INT32 = DType("INT32", "int32", "int32_t", "INT32", 4)

@@ -2,7 +2,7 @@
 
 A ``Program`` is a tuple of ``Function``; a function's body is a tuple of statements; statements hold expressions.
 Every expression has a ``type`` and a ``span``. Variables are mutable: an ``Assign`` to a name that exists gives that
-variable a new value of the same type. A variable first assigned inside a ``For`` lives until the end of that loop's body.
+variable a new value of the same type. A variable first assigned inside a ``For`` lives until the end of that body.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class TensorType:
 class TileType:
     """A tile in a core's local memory: static ``(rows, columns)``.
 
-    ``valid`` is the part of it that holds data, where that is known before the program runs: None for a count that isn't.
+    ``valid`` is how many rows and columns of it hold data, where that is known before the program runs; else None.
     """
 
     shape: tuple[int, int]
@@ -148,8 +148,11 @@ class Var:
 
 @dataclass(frozen=True, slots=True)
 class Const:
-    """A number known when the program is parsed. An int is of type ``ScalarType(INDEX)``, a float of ``ScalarType(FP32)``,
-    unless the place it stands in says otherwise."""
+    """A number known when the program is parsed.
+
+    An int is of type ``ScalarType(INDEX)``, a float of ``ScalarType(FP32)``, unless it stands beside a tile, or for a
+    Scalar parameter: then it is of their dtype.
+    """
 
     value: int | float | bool
     type: Type
@@ -187,7 +190,7 @@ class ExprTuple:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One operation of the op registry; ``args`` are in the order of the op's operands, ``attrs`` are sorted by name."""
+    """One operation of the op registry; ``args`` in the order of the op's operands, ``attrs`` sorted by name."""
 
     op: str
     args: tuple[Expr, ...]
@@ -231,7 +234,7 @@ class Assign:
 
 @dataclass(frozen=True, slots=True)
 class Unpack:
-    """``a, b = self.f(...)``. Only before the pass ``resolve_aliases``: results are Out arguments, so nothing is left."""
+    """``a, b = self.f(...)``. Only before the pass ``resolve_aliases``, which knows results as Out arguments."""
 
     targets: tuple[Var, ...]
     value: Expr
@@ -260,7 +263,10 @@ class For:
 
 @dataclass(frozen=True, slots=True)
 class Return:
-    """The last statement of a function, if it has one. After ``resolve_aliases`` every value is an Out or InOut parameter."""
+    """The last statement of a function, if it has one.
+
+    After ``resolve_aliases`` every value is an Out or InOut parameter.
+    """
 
     values: tuple[Expr, ...]
     span: Span = field(default=NO_SPAN, compare=False, repr=False)

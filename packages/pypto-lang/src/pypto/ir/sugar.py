@@ -1,4 +1,4 @@
-"""Spellings whose meaning depends on types. The parser leaves them as calls of these names, ``infer_types`` replaces them.
+"""Spellings whose meaning depends on types: the parser leaves them as these calls, ``infer_types`` replaces them.
 
 Operators between tiles are sugar too: they are ``Binary`` until then.
 """

@@ -66,7 +66,7 @@ class Tensor:
 
 
 class Tile:
-    """``pl.Tile[[rows, columns], pl.FP32]``: a tile in a core's local memory. Used in annotations of variables in kernels.
+    """``pl.Tile[[rows, columns], pl.FP32]``: a tile in a core's local memory, to annotate a variable of a kernel with.
 
     Raises TypeMismatchError unless the shape is two positive ints.
     """

@@ -1,4 +1,4 @@
-"""The operations of the language: ``pypto.ops.get("tile.add")``. Importing this registers all of them, a family a module."""
+"""The operations of the language: ``pypto.ops.get("tile.add")``. Importing this registers them, a family a module."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from pypto.errors import TypeMismatchError
 from pypto.ir.nodes import Expr, TileType
 from pypto.ops.elementwise import call_of, divide, ufunc
 from pypto.ops.registry import Op, OpParam, Takes, register
-from pypto.ops.rules import Attrs, check_dtype, is_number, tile_of
+from pypto.ops.rules import Attrs, check_dtype, is_number, same_valid, tile_of
 
 
 def _expand(name: str, numpy: Callable[..., Any], by_row: bool, doc: str) -> None:
@@ -22,6 +22,8 @@ def _expand(name: str, numpy: Callable[..., Any], by_row: bool, doc: str) -> Non
             raise TypeMismatchError(
                 f"pl.{name}: expected {expected} to repeat over {tile}, found {vector}", args[1].span
             )
+        need = (tile.valid[0], 1) if by_row else (1, tile.valid[1])
+        same_valid(name, need, vector.valid, args[1])
         return tile
 
     register(
@@ -32,6 +34,7 @@ def _expand(name: str, numpy: Callable[..., Any], by_row: bool, doc: str) -> Non
             numpy=numpy,
             cpp=call_of(name),
             doc=doc,
+            in_place=(0,),
         )
     )
 

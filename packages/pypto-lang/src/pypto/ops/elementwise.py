@@ -8,7 +8,7 @@ from typing import Any
 from pypto.ir.dtypes import DType
 from pypto.ir.nodes import Call, Expr, TileType
 from pypto.ops.registry import Op, OpParam, Takes, register
-from pypto.ops.rules import Attrs, check_dtype, check_number, is_number, same_tile, tile_of
+from pypto.ops.rules import Attrs, check_dtype, check_number, is_any, is_number, same_tile, tile_of
 
 
 def call_of(name: str) -> Callable[[Call, list[str], str | None], str]:
@@ -44,10 +44,12 @@ def divide(lhs: Any, rhs: Any) -> Any:
     return quotient + inexact.astype(lhs.dtype)
 
 
-def _binary(name: str, numpy: Callable[..., Any], doc: str) -> None:
+def _binary(
+    name: str, numpy: Callable[..., Any], doc: str, allowed: Callable[[DType], bool] = is_any, wanted: str = "any dtype"
+) -> None:
     def infer(args: tuple[Expr, ...], attrs: Attrs) -> TileType:
         lhs, rhs = args
-        check_dtype(name, lhs, is_number, "numbers")
+        check_dtype(name, lhs, allowed, wanted)
         if isinstance(rhs.type, TileType):
             return same_tile(name, lhs, rhs)
         check_number(name, tile_of(lhs).dtype, rhs)
@@ -92,15 +94,19 @@ def _relu(tile: Any) -> Any:
     return ufunc("maximum")(tile, tile.dtype.type(0))
 
 
+_NUMBERS = (is_number, "numbers")
 _PAIR = "`rhs` is a tile of the same shape and dtype, or a number."
-_binary("add", ufunc("add"), f"Adds element by element. {_PAIR} Also spelled `lhs + rhs`.")
-_binary("sub", ufunc("subtract"), f"Subtracts element by element. {_PAIR} Also spelled `lhs - rhs`.")
-_binary("mul", ufunc("multiply"), f"Multiplies element by element. {_PAIR} Also spelled `lhs * rhs`.")
+_OR = 'On BOOL tiles it means "or".'
+_AND = 'On BOOL tiles it means "and".'
+_binary("add", ufunc("add"), f"Adds element by element. {_PAIR} Also spelled `lhs + rhs`. {_OR}")
+_binary("sub", ufunc("subtract"), f"Subtracts element by element. {_PAIR} Also spelled `lhs - rhs`.", *_NUMBERS)
+_binary("mul", ufunc("multiply"), f"Multiplies element by element. {_PAIR} Also spelled `lhs * rhs`. {_AND}")
 _binary(
     "div",
     divide,
     f"Divides element by element. {_PAIR} Integers are divided towards zero, and a zero divisor among them fails the "
     "kernel. Also spelled `lhs / rhs`.",
+    *_NUMBERS,
 )
 _binary("maximum", ufunc("maximum"), f"The larger of each pair of elements; NaN where either is. {_PAIR}")
 _binary("minimum", ufunc("minimum"), f"The smaller of each pair of elements; NaN where either is. {_PAIR}")

@@ -9,7 +9,7 @@ from pypto.ir.dtypes import FP32, INT8, INT16, INT32, UINT8, DType
 from pypto.ir.nodes import Call, Expr, TileType
 from pypto.ops.elementwise import call_of
 from pypto.ops.registry import Op, OpParam, Takes, register
-from pypto.ops.rules import Attrs, check_dtype, tile_of
+from pypto.ops.rules import Attrs, check_dtype, same_valid, tile_of
 
 # What products of a dtype are summed in.
 _ACCUMULATOR = {INT8: INT32, UINT8: INT32, INT16: INT32, INT32: INT32}
@@ -30,6 +30,10 @@ def _product(name: str, a: Expr, b: Expr) -> TileType:
             f"pl.{name}: {lhs} times {rhs}: {lhs.shape[1]} columns on the left, {rhs.shape[0]} rows on the right",
             b.span,
         )
+    if None not in (lhs.valid[1], rhs.valid[0]) and lhs.valid[1] != rhs.valid[0]:
+        raise TypeMismatchError(
+            f"pl.{name}: {lhs.valid[1]} valid columns on the left, {rhs.valid[0]} valid rows on the right", b.span
+        )
     dtype = _ACCUMULATOR.get(lhs.dtype, FP32)
     return TileType((lhs.shape[0], rhs.shape[1]), dtype, (lhs.valid[0], rhs.valid[1]))
 
@@ -43,7 +47,7 @@ def _infer_matmul_acc(args: tuple[Expr, ...], attrs: Attrs) -> TileType:
     acc = tile_of(args[0])
     if acc != product:
         raise TypeMismatchError(f"pl.matmul_acc: expected {product} to add the product to, found {acc}", args[0].span)
-    return acc
+    return TileType(acc.shape, acc.dtype, same_valid("matmul_acc", product.valid, acc.valid, args[0]))
 
 
 def _numpy_matmul(a: Any, b: Any) -> Any:
@@ -93,7 +97,8 @@ register(
         infer=_infer_matmul,
         numpy=_numpy_matmul,
         cpp=call_of("matmul"),
-        doc="The matrix product `[M, K] @ [K, N]`. Floats are summed as FP32, integers as INT32; that is the result's dtype.",
+        doc="The matrix product `[M, K] @ [K, N]`. Floats are summed as FP32, integers as INT32, which is the result's "
+        "dtype. As many columns of `a` must be valid as rows of `b`.",
         in_place=False,
         cube=True,
     )
@@ -106,7 +111,7 @@ register(
         numpy=_numpy_matmul_acc,
         cpp=call_of("matmul_acc"),
         doc="`acc + a @ b`: a matrix product added to `acc`, which has the product's shape and dtype.",
-        in_place=False,
+        in_place=(0,),
         cube=True,
     )
 )

@@ -25,7 +25,8 @@ def _check_two_dimensional(name: str, tensor: Expr) -> None:
 
 def _shape(items: Expr) -> tuple[int, int]:
     rows, columns = (static(item) for item in items_of(items))
-    assert rows is not None and columns is not None
+    assert rows is not None
+    assert columns is not None
     return rows, columns
 
 
@@ -113,8 +114,8 @@ register(
         infer=_infer_load,
         numpy=_numpy_load,
         cpp=_cpp_load,
-        doc="Copies a part of a 2-dimensional tensor into a tile of `shapes`, from `offsets` on. `valid_shapes` tells how "
-        "many rows and columns of the tile are filled, where the tensor ends earlier; all of them by default. "
+        doc="Copies a part of a 2-dimensional tensor into a tile of `shapes`, from `offsets` on. `valid_shapes` tells "
+        "how many rows and columns of the tile are filled, where the tensor ends earlier; all of them by default. "
         "Reaching outside the tensor is an error, before the run where that is known, else in it.",
     )
 )
@@ -125,9 +126,9 @@ register(
         infer=_infer_store,
         numpy=_numpy_store,
         cpp=_cpp_store,
-        doc="Copies the valid part of a tile into a 2-dimensional tensor, from `offsets` on, and gives that tensor, which "
-        "must be an Out or InOut parameter. Reaching outside the tensor is an error, before the run where that is "
-        "known, else in it.",
+        doc="Copies the valid part of a tile into a 2-dimensional tensor, from `offsets` on, and gives that tensor, "
+        "which must be an Out or InOut parameter. Reaching outside the tensor is an error, before the run where that "
+        "is known, else in it.",
     )
 )
 register(

@@ -1,4 +1,4 @@
-"""The op registry: one op, one entry. Parser, type inference, code generation and the reference page read it from here."""
+"""The op registry: one op, one entry, from which parser, type inference, code generation and reference page read."""
 
 from __future__ import annotations
 
@@ -58,15 +58,15 @@ class Op:
         numpy: its meaning on numpy arrays that hold the valid region, called as ``numpy(*args, **attrs)`` (lists for
             INDICES and SHAPE, a DType for DTYPE).
         cpp: ``cpp(call, args, out)`` gives C++: one statement that writes ``out`` (or has its effect) for tile ops,
-            an expression for tensor ops. ``args`` are the C++ spellings of ``call.args``; an ExprTuple's is its items joined by
-            ", " without braces. ``core`` names the Core of a kernel, ``graph`` the Graph of an orchestration.
+            an expression for tensor ops. ``args`` are the C++ spellings of ``call.args``; an ExprTuple's is its items
+            joined by ", " without braces. ``core`` names the Core of a kernel, ``graph`` the Graph of an orchestration.
         host: ``host(call, args)`` gives a Python expression for a host orchestrator, where ``orch`` is simpler's
             orchestrator and ``host_ops`` the module ``pypto.ops.host``. None where the op has no place there.
         doc: one paragraph for the reference page; its first sentence is the summary.
         kinds: the kinds of function it may be used in.
         spelling: what users write after ``pl.``.
-        in_place: the C++ may write its result over an operand (false where an operand is read after the result's first
-            element is written).
+        in_place: the C++ may write its result over any operand (True), over none (False), or over those at these
+            positions.
         cube: it runs on a core's matrix unit: a kernel that uses it is placed on an AIC core, any other on an AIV core.
     """
 
@@ -79,7 +79,7 @@ class Op:
     host: HostEmit | None = None
     kinds: frozenset[FunctionKind] = KERNEL
     spelling: str = ""
-    in_place: bool = True
+    in_place: bool | tuple[int, ...] = True
     cube: bool = False
 
     def __post_init__(self) -> None:

@@ -64,12 +64,22 @@ def same_tile(op: str, expected: Expr, found: Expr) -> TileType:
     want, have = tile_of(expected), tile_of(found)
     if want != have:
         raise TypeMismatchError(f"pl.{op}: expected {want}, as the first operand is, found {have}", found.span)
-    return TileType(want.shape, want.dtype, joined(want.valid, have.valid))
+    return TileType(want.shape, want.dtype, same_valid(op, want.valid, have.valid, found))
 
 
-def joined(one: Valid, other: Valid) -> Valid:
-    """What is known of a valid region that is both ``one`` and ``other``."""
-    return (one[0] if one[0] == other[0] else None, one[1] if one[1] == other[1] else None)
+def same_valid(op: str, expected: Valid, found: Valid, at: Expr) -> Valid:
+    """What is known of the valid region that two operands must share. TypeMismatchError where they certainly don't."""
+    known: list[int | None] = []
+    for want, have in zip(expected, found, strict=True):
+        if want is not None and have is not None and want != have:
+            regions = f"{_region(expected)} and {_region(found)}"
+            raise TypeMismatchError(f"pl.{op}: the valid regions of the operands differ: {regions}", at.span)
+        known.append(have if want is None else want)
+    return (known[0], known[1])
+
+
+def _region(valid: Valid) -> str:
+    return "×".join("?" if count is None else str(count) for count in valid)
 
 
 def check_number(op: str, dtype: DType, number: Expr) -> None:
@@ -100,6 +110,11 @@ def check_dtype(op: str, operand: Expr, allowed: Callable[[DType], bool], wanted
         raise TypeMismatchError(
             f"pl.{op}: expected a tile of {wanted}, found {dtype}", operand.span, "pl.cast it first"
         )
+
+
+def is_any(dtype: DType) -> bool:
+    """True for every dtype."""
+    return True
 
 
 def is_number(dtype: DType) -> bool:

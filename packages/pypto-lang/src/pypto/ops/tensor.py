@@ -125,8 +125,8 @@ register(
         cpp=_cpp_slice,
         host=_host_slice,
         kinds=ORCHESTRATION,
-        doc="A part of a tensor, without copying: of extents `shape`, from `offset` on. It must be contiguous: after the "
-        "first dimension of which several indices are taken, every dimension is taken whole. "
+        doc="A part of a tensor, without copying: of extents `shape`, from `offset` on. It must be contiguous: after "
+        "the first dimension of which several indices are taken, every dimension is taken whole. "
         "`x[begin:end]` is the slice of the first dimension.",
     )
 )

@@ -176,12 +176,12 @@ class Expressions:
         name, compute = BINARY[type(node.op)]
         lhs, rhs = self._value(node.left), self._value(node.right)
         span = self._source.span(node)
-        if isinstance(lhs, Static) and isinstance(rhs, Static):
-            if not isinstance(lhs.value, DimVar) and not isinstance(rhs.value, DimVar):
-                try:
-                    return Static(compute(lhs.value, rhs.value))
-                except (TypeError, ArithmeticError) as error:
-                    raise TypeMismatchError(f"this can't be computed: {error}", span) from None
+        sides = [side.value for side in (lhs, rhs) if isinstance(side, Static) and not isinstance(side.value, DimVar)]
+        if len(sides) == 2:
+            try:
+                return Static(compute(*sides))
+            except (TypeError, ArithmeticError) as error:
+                raise TypeMismatchError(f"this can't be computed: {error}", span) from None
         return Binary(name, self.expr(node.left), self.expr(node.right), UNKNOWN, span)
 
     def _sign(self, node: ast.UnaryOp) -> Expr | Static:

@@ -14,7 +14,7 @@ class Namespace:
 
     Args:
         function: the function; its closure and globals are read when a name is looked up.
-        enclosing: locals of the function around the class, for names that only annotations use (they are in no closure).
+        enclosing: locals of the function around the class, for names that only annotations use: no closure has them.
         members: names of the class body, seen by annotations.
     """
 

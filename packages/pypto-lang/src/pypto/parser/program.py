@@ -59,7 +59,7 @@ def parse_class(cls: type, enclosing: Mapping[str, object]) -> Program:
     parameters = {name: _parameter_names(declaration) for name, declaration in declared.items()}
     functions = [_function(declaration, parameters, enclosing, members) for declaration in declared.values()]
     span = _class_span(cls.__name__, next(iter(declared.values()))) or functions[0].span
-    return Program(cls.__name__, tuple(functions), span, inspect.getdoc(cls) if cls.__doc__ else "")
+    return Program(cls.__name__, tuple(functions), span, inspect.cleandoc(cls.__doc__ or ""))
 
 
 def parse_text(text: str, name: str = "program.py") -> Program:

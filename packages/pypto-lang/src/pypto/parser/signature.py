@@ -45,7 +45,10 @@ class Signatures:
         self._evaluated = function.__annotations__
 
     def parameters(self) -> tuple[Param, ...]:
-        """The parameters after ``self``. Raises SignatureError, or SyntaxUnsupportedError for ``*args`` and defaults."""
+        """The parameters after ``self``.
+
+        Raises SignatureError, or SyntaxUnsupportedError for ``*args`` and defaults.
+        """
         arguments = self._node.args
         other = [*arguments.kwonlyargs, *filter(None, (arguments.vararg, arguments.kwarg))]
         if other:

@@ -43,7 +43,7 @@ def _resolve(function: Function) -> Function:
     for name, span in captured.free:
         value = _lookup(captured.function, name)
         if value is MISSING:
-            known = Namespace(captured.function).names() if captured.function else ()
+            known = Namespace(captured.function).names() if isinstance(captured.function, FunctionType) else ()
             raise UnboundVariableError(
                 f"SubWorker {function.name} uses {name!r}, which is not defined{did_you_mean(name, known)}",
                 span,

@@ -126,11 +126,11 @@ class _Inference:
         raise AssertionError(f"no statement: {stmt!r}")
 
     def _for(self, loop: For) -> For:
-        bounds = [self._expr(bound) for bound in (loop.start, loop.stop, loop.step)]
-        for bound in bounds:
+        start, stop, step = (self._expr(bound) for bound in (loop.start, loop.stop, loop.step))
+        for bound in (start, stop, step):
             self._check_index("a bound of pl.range", bound)
-        if isinstance(bounds[2], Const) and bounds[2].value == 0:
-            raise TypeMismatchError("pl.range: the step is 0", bounds[2].span)
+        if isinstance(step, Const) and step.value == 0:
+            raise TypeMismatchError("pl.range: the step is 0", step.span)
         # In its second turn the loop sees what its first assigned: nothing is known of those tiles' valid regions.
         for name in {target.name for stmt in walk.statements(loop.body) for target in walk.targets(stmt)}:
             block = self._block_of(name)
@@ -139,7 +139,7 @@ class _Inference:
         self._blocks.append({loop.var.name: loop.var})
         body = tuple(self._stmt(stmt) for stmt in loop.body)
         self._blocks.pop()
-        return For(loop.var, *bounds, body, loop.span)
+        return For(loop.var, start, stop, step, body, loop.span)
 
     def _returned(self, value: Expr) -> Expr:
         typed = self._expr(value)

@@ -1,4 +1,4 @@
-"""What a function gives back is an argument it wrote: results disappear, and variables for them become that argument."""
+"""What a function gives back is an argument it wrote: results disappear, names for them become that argument."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ from pypto.passes.order import callees_first, with_functions
 def resolve_aliases(program: Program) -> Program:
     """Replaces every name of a tensor by the parameter, ``create_tensor`` or ``slice`` it stands for.
 
-    Takes a program without nested calls (``flatten_calls``). Afterwards calls and stores stand in Eval only, with every Out argument
-    explicit; a tensor variable is assigned once, by ``tensor.create`` or ``tensor.slice``; and every returned value is
-    an Out or InOut parameter, whose types are the function's results.
+    Takes a program without nested calls (``flatten_calls``). Afterwards calls and stores stand in Eval only, with every
+    Out argument explicit; a tensor variable is assigned once, by ``tensor.create`` or ``tensor.slice``; and every
+    returned value is an Out or InOut parameter, whose types are the function's results.
 
     Raises SignatureError where an In parameter is written, where one tensor is passed twice and written, and where a
     function returns anything but what it was given to write.
