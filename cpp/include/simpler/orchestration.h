@@ -64,8 +64,9 @@ private:
 
 // The graph of one run, as its orchestration sees it.
 struct Graph {
-  // A tensor in the chip's HeapRing, valid for this run; its bytes are undefined. Waits while the ring is full and tasks
-  // that will free it still run; otherwise the run ends with RingFullError.
+  // A tensor in a HeapRing of the chip, valid until the innermost open Scope ends, or for the run where none is open; its
+  // bytes are undefined. Waits while the ring is full and tasks that may free it still run; otherwise the run ends with
+  // RingFullError.
   ContinuousTensor alloc(DataType dtype, std::initializer_list<int64_t> shape) {
     return services->alloc(*this, dtype, shape.begin(), static_cast<uint32_t>(shape.size()));
   }
@@ -82,9 +83,24 @@ struct Graph {
   struct Services {
     ContinuousTensor (*alloc)(Graph &graph, DataType dtype, const int64_t *shape, uint32_t ndims);
     void (*submit)(Graph &graph, const Task &task);
+    void (*enter_scope)(Graph &graph);
+    void (*leave_scope)(Graph &graph) noexcept;
     void (*fail)(Graph &graph, const char *where, const char *format, va_list values);
   };
   const Services *services;
+};
+
+// Lifetime bracket for tensors of Graph::alloc: their memory is used again once the scope has ended and the tasks submitted
+// with them are through. Tasks may be submitted with them only while the scope is open.
+class Scope {
+public:
+  explicit Scope(Graph &graph) : graph_(graph) { graph_.services->enter_scope(graph_); }
+  ~Scope() { graph_.services->leave_scope(graph_); }
+  Scope(const Scope &) = delete;
+  Scope &operator=(const Scope &) = delete;
+
+private:
+  Graph &graph_;
 };
 
 using OrchestrationFunction = void (*)(Graph &, TaskArgsView);

@@ -1,0 +1,46 @@
+// Loads shared objects from memory: once for each distinct content, from a file nobody can overwrite.
+#pragma once
+
+#include "simpler/chip_callable.h"
+
+#include <memory>
+#include <string>
+#include <unordered_map>
+
+namespace simpler {
+
+// One loaded object. Unloaded with its last owner.
+class SharedObject {
+public:
+  // Throws CallableError with the loader's words; `name` says which object it was.
+  SharedObject(Bytes content, const std::string &name);
+  ~SharedObject();
+  SharedObject(const SharedObject &) = delete;
+  SharedObject &operator=(const SharedObject &) = delete;
+
+  // Throws CallableError when there is no such symbol.
+  void *symbol(std::string_view symbol, const std::string &name) const;
+  bool has_content(Bytes content) const;
+
+private:
+  std::string path_;
+  int fd_ = -1; // sealed; stays open: the loader tells objects apart by the path, in which this number is
+  size_t nbytes_ = 0;
+  void *handle_ = nullptr;
+};
+
+class SharedObjectStore {
+public:
+  // The object with this content: a new one, or the one that is loaded already. `loaded` is raised by one for a new one.
+  std::shared_ptr<SharedObject> load(Bytes content, const std::string &name, uint64_t *loaded = nullptr);
+  size_t loaded_objects() const;
+
+private:
+  // By Build-ID, or by content hash where there is none. Different contents may share a key.
+  std::unordered_multimap<std::string, std::weak_ptr<SharedObject>> objects_;
+};
+
+// The GNU Build-ID of an ELF image, as bytes; empty when there is none or the image is damaged.
+std::string build_id_of(Bytes image);
+
+} // namespace simpler
