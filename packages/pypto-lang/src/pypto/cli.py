@@ -204,3 +204,7 @@ def _complain(kind: str, text: str) -> None:
 
     console = Console(stderr=True, soft_wrap=True)
     console.print(Text.assemble((f"{kind}: ", "bold red"), text))
+
+
+if __name__ == "__main__":
+    main()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pypto.codegen.cpp import CppFunction
-from pypto.codegen.walk import calls_of
+from pypto.codegen.queries import calls_of
 from pypto.ir.nodes import Assign, Direction, Expr, Function, Invoke, Program, ScalarType, Stmt
 
 _TAGS = {Direction.IN: "in", Direction.OUT: "out", Direction.INOUT: "inout"}

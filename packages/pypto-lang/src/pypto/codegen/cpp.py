@@ -6,8 +6,9 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from pypto.codegen.walk import assigned, dimensions
+from pypto.codegen.queries import dimensions
 from pypto.codegen.writer import Names, Writer
+from pypto.ir import walk
 from pypto.ir.dtypes import BOOL, FP32, INDEX, DType
 from pypto.ir.nodes import (
     Assign,
@@ -205,7 +206,8 @@ class CppFunction:
 
     def _loop(self, loop: For) -> None:
         start, stop, step = self.expression(loop.start), self.expression(loop.stop), self.expression(loop.step)
-        rebound = loop.var.name in assigned(loop.body)  # which must not disturb the count
+        # An assignment to the loop's variable must not disturb the count.
+        rebound = any(t.name == loop.var.name for s in walk.statements(loop.body) for t in walk.targets(s))
         inner = Names(parent=self.names)
         counter = inner.define(f"{loop.var.name}_count", key="counter") if rebound else inner.define(loop.var.name)
         init = f"int64_t {counter} = {start}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import keyword
 import math
 
-from pypto.codegen.walk import dimensions
+from pypto.codegen.queries import dimensions
 from pypto.codegen.writer import Names, Writer
 from pypto.ir.nodes import (
     Assign,
@@ -127,6 +127,8 @@ class HostOrchestration:
         self.out.line(f"orch.submit_next_level(calls.chip[{callee.name!r}], {args}, config{where})")
 
     def _device(self, device: Expr) -> str:
+        if isinstance(device, Const):  # checked when the program is compiled
+            return self._expression(device)
         return f"calls.device({self._expression(device)}, {device.span.where!r})"
 
     # --- expressions ----------------------------------------------------------------------------------------------

@@ -9,8 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pypto.codegen.cpp import CppFunction
-from pypto.codegen.walk import ops_of, variables
+from pypto.codegen.queries import ops_of
 from pypto.codegen.writer import Names
+from pypto.ir import walk
 from pypto.ir.nodes import Assign, Call, Expr, Function, Stmt, TensorType, TileType, Var
 from pypto.ops import registry
 
@@ -61,46 +62,32 @@ class Kernel(CppFunction):
 
     def assign(self, stmt: Assign, rest: tuple[Stmt, ...]) -> None:
         target, value = stmt.target, stmt.value
-        assert isinstance(target.type, TileType)
+        type = target.type
+        assert isinstance(type, TileType)
         known = self.names.find(target.name)
         if isinstance(value, Var):
-            out = known or self._declare(target.name, target.type)
+            out = known or self._declare(target.name, type)
             self.out.line(f"simpler::tile::copy({out}, {self.names[value.name]});")
             return
-        assert isinstance(value, Call)
-        inner = [a for a in value.args if isinstance(a.type, TileType) and not isinstance(a, Var)]
-        if not inner:
-            self._compute(target, target.type, value, rest, known)
-            return
-        out = known or self._declare(target.name, target.type)
-        with self.scope("{"):
-            self._into(out, target.type, value, fresh=False)
+        assert isinstance(value, Call)  # of variables and numbers: the pass flatten_calls has seen to it
+        memory = None if known else self._idle(type, value, rest)
+        if known:
+            self._over(known, type, value)
+        elif memory:
+            out = self.names.define(target.name)
+            self.out.line(f"auto &{out} = {memory.identifier}; // whose value is not needed any more")
+            memory.variable = target.name
+            self._over(out, type, value)
+        else:
+            self.out.line(self._call(value, self._declare(target.name, type)))
 
     def evaluate(self, value: Expr) -> None:
         assert isinstance(value, Call)
-        if any(isinstance(a.type, TileType) and not isinstance(a, Var) for a in value.args):
-            with self.scope("{"):
-                self.out.line(self._call(value, None))
-        else:
-            self.out.line(self._call(value, None))
-
-    def _compute(self, target: Var, type: TileType, value: Call, rest: tuple[Stmt, ...], known: str | None) -> None:
-        """``target = op(variables and numbers)``."""
-        if known is not None:
-            self._into(known, type, value, fresh=False)
-            return
-        memory = self._idle(type, value, rest)
-        if memory is None:
-            self._into(self._declare(target.name, type), type, value, fresh=True)
-            return
-        out = self.names.define(target.name)
-        self.out.line(f"auto &{out} = {memory.identifier}; // whose value is not needed any more")
-        memory.variable = target.name
-        self._into(out, type, value, fresh=False)
+        self.out.line(self._call(value, None))
 
     def _idle(self, type: TileType, value: Call, rest: tuple[Stmt, ...]) -> _Memory | None:
         """Memory made in this scope that the result of ``value`` may take, because nothing in ``rest`` needs it."""
-        needed = variables(rest) | {a.name for a in _unshared(value)}
+        needed = walk.names(rest) | {a.name for a in _unshared(value)}
         for memory in self._memory:
             # Types that differ in their valid region alone are equal.
             if memory.type == type and memory.scope is self.names and memory.variable not in needed:
@@ -114,8 +101,8 @@ class Kernel(CppFunction):
         self._memory.append(_Memory(identifier, type, self.names, name))
         return identifier
 
-    def _into(self, out: str, type: TileType, value: Call, *, fresh: bool) -> None:
-        """The statement that computes ``value`` into the tile ``out``, which holds an older value unless ``fresh``."""
+    def _over(self, out: str, type: TileType, value: Call) -> None:
+        """Compute ``value`` into the tile ``out``, which holds an older value."""
         if out in {self.names[a.name] for a in _unshared(value)}:
             with self.scope("{"):
                 result = self.names.define("result")
@@ -123,20 +110,10 @@ class Kernel(CppFunction):
                 self.out.line(self._call(value, result))
                 self.out.line(f"simpler::tile::copy({out}, {result});")
             return
-        if not fresh and not any(isinstance(a.type, TileType | TensorType) for a in value.args):
+        if not any(isinstance(a.type, TileType | TensorType) for a in value.args):
             # The operation has no operand to take its valid region from: it is the whole tile again.
             self.out.line(f"{out}.rows = {type.shape[0]}, {out}.cols = {type.shape[1]};")
         self.out.line(self._call(value, out))
 
     def _call(self, call: Call, out: str | None) -> str:
-        return registry.get(call.op).cpp(call, [self._argument(a) for a in call.args], out)
-
-    def _argument(self, expr: Expr) -> str:
-        """An operand; a tile computed in place gets a tile of its own in the block that is open."""
-        if not isinstance(expr.type, TileType) or isinstance(expr, Var):
-            return self.expression(expr)
-        assert isinstance(expr, Call)
-        name = self.names.define("part", key=("part", id(expr)))
-        self.out.line(f"{tile_type(expr.type)} {name}(core);")
-        self.out.line(self._call(expr, name))
-        return name
+        return registry.get(call.op).cpp(call, [self.expression(a) for a in call.args], out)

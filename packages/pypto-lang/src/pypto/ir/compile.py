@@ -142,7 +142,7 @@ def _range(expr: Expr, known: dict[str, Range]) -> Range | None:
 
 def _check_sub_workers(program: Program, count: int) -> None:
     """Raises ConfigError where SubWorkers are called but there is no process for them."""
-    from pypto.codegen.walk import calls_of
+    from pypto.codegen.queries import calls_of
     from pypto.ir.distributed_compiled_program import ConfigError
 
     if count > 0:
