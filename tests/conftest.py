@@ -1,0 +1,66 @@
+"""What the tests of the whole house share."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+MARK = "SIMPLER_TEST_MARK"
+
+
+class Program:
+    """A Python program in a session of its own, as a terminal would start it, and every process it makes."""
+
+    def __init__(self, *arguments: str | Path, cache: Path) -> None:
+        self._mark = uuid.uuid4().hex
+        environment = os.environ | {MARK: self._mark, "SIMPLER_CACHE_DIR": str(cache), "PYTHONUNBUFFERED": "1"}
+        self.process = subprocess.Popen(
+            [sys.executable, *map(str, arguments)],
+            cwd=ROOT,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+    def family(self) -> list[psutil.Process]:
+        """Every living process that carries this program's mark, itself included."""
+        found = []
+        for process in psutil.process_iter():
+            try:
+                if process.status() != psutil.STATUS_ZOMBIE and process.environ().get(MARK) == self._mark:
+                    found.append(process)
+            except (psutil.NoSuchProcess, psutil.AccessDenied):
+                continue  # it ended while the list was read, or is not ours
+        return found
+
+    def wait_gone(self, limit: float = 30) -> list[psutil.Process]:
+        """Those of the family that are still there after `limit` seconds."""
+        _, alive = psutil.wait_procs(self.family(), timeout=limit)
+        return alive
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., Program]]:
+    """Starts programs; whatever is left of them is killed at the end of the test."""
+    programs: list[Program] = []
+
+    def start(*arguments: str | Path) -> Program:
+        programs.append(Program(*arguments, cache=tmp_path / "cache"))
+        return programs[-1]
+
+    yield start
+    for program in programs:
+        for process in program.family():
+            process.kill()
+        program.process.stdout.close()
+        program.process.wait()
