@@ -140,10 +140,12 @@ TYPED_TEST(SixteenBitMath, EveryValueIsTheExactOneRoundedOrItsNeighbour) {
   t::rsqrt(s, x);
   const auto close = [](TypeParam actual, double expected) {
     // Exact but for values within 2 float ulp of a tie, which may go either way.
-    const TypeParam low = rounded<TypeParam>(expected * (1 - 0x1p-21)), high = rounded<TypeParam>(expected * (1 + 0x1p-21));
+    const TypeParam low = rounded<TypeParam>(expected * (1 - 0x1p-21)),
+                    high = rounded<TypeParam>(expected * (1 + 0x1p-21));
     if (std::isnan(expected))
       return std::isnan(static_cast<float>(actual));
-    return static_cast<float>(actual) == static_cast<float>(low) || static_cast<float>(actual) == static_cast<float>(high);
+    return static_cast<float>(actual) == static_cast<float>(low) ||
+           static_cast<float>(actual) == static_cast<float>(high);
   };
   for (uint32_t bits = 0; bits < 0x10000; ++bits) {
     const double value = static_cast<double>(static_cast<float>(x.data[bits]));

@@ -99,8 +99,9 @@ TEST(Load, EveryWayOutOfTheTensorFails) {
   constexpr int64_t HUGE_ROW = std::numeric_limits<int64_t>::max(), LOWEST = std::numeric_limits<int64_t>::min();
   const int64_t offsets[][2] = {{7, 0}, {0, 13}, {-1, 0}, {0, -1}, {HUGE_ROW, 0}, {0, HUGE_ROW}, {LOWEST, 0}, {10, 20}};
   for (const auto &[row, col] : offsets) {
-    EXPECT_NE(failure_of([&] { t::load(core, tile, tensor, row, col, 4, 8, "here"); }).message.find("leaves the tensor"),
-              std::string::npos)
+    EXPECT_NE(
+        failure_of([&] { t::load(core, tile, tensor, row, col, 4, 8, "here"); }).message.find("leaves the tensor"),
+        std::string::npos)
         << row << ", " << col;
     tile.rows = 4;
     tile.cols = 8;

@@ -70,7 +70,8 @@ inline double nearest(double exact, int precision, int smallest_exponent, double
   if (exact == 0.0 || !std::isfinite(exact))
     return exact;
   const int exponent = std::max(std::ilogb(exact), smallest_exponent);
-  const double rounded = std::scalbn(std::nearbyint(std::scalbn(exact, precision - 1 - exponent)), exponent - precision + 1);
+  const double rounded =
+      std::scalbn(std::nearbyint(std::scalbn(exact, precision - 1 - exponent)), exponent - precision + 1);
   return std::fabs(rounded) > largest ? std::copysign(HUGE_VAL, exact) : rounded;
 }
 
@@ -125,7 +126,8 @@ template <class T> T poison() {
     return T{0}; // as a divisor it would fail the kernel, as an operand of minimum or mul it would win
 }
 
-template <class T, int R, int C> [[gnu::noinline]] void fill(t::Tile<T, R, C> &tile, std::mt19937_64 &random, bool nonzero = false) {
+template <class T, int R, int C>
+[[gnu::noinline]] void fill(t::Tile<T, R, C> &tile, std::mt19937_64 &random, bool nonzero = false) {
   for (int r = 0; r < R; ++r)
     for (int c = 0; c < C; ++c)
       tile.data[r * C + c] = r < tile.rows && c < tile.cols ? sample<T>(random, nonzero) : poison<T>();
