@@ -99,8 +99,9 @@ impl std::fmt::Debug for Patience<'_> {
 ///
 /// Waking a sleeper costs both sides some microseconds, so a spin about that long is worth trying where another CPU
 /// can answer meanwhile. Each spin in vain halves the next one, each one that paid doubles it.
+#[doc(hidden)]
 #[derive(Debug)]
-pub(crate) struct Spin {
+pub struct Spin {
     budget_ns: AtomicU32,
     worth_trying: AtomicBool,
 }
@@ -112,8 +113,10 @@ const SPIN_MOST_NS: u32 = 50_000;
 const LOOKS: u32 = 16;
 
 impl Spin {
-    pub(crate) fn new() -> Self {
-        Spin { budget_ns: AtomicU32::new(SPIN_FIRST_NS), worth_trying: AtomicBool::new(sys::available_cpus() > 1) }
+    /// Knows nothing yet.
+    #[allow(clippy::new_without_default)]
+    pub fn new() -> Self {
+        Spin { budget_ns: AtomicU32::new(SPIN_FIRST_NS), worth_trying: AtomicBool::new(worth_spinning()) }
     }
 
     /// Looks again and again for a while; `None` if it was in vain.
@@ -141,15 +144,21 @@ impl Spin {
 
     /// Asks again on how many CPUs this process may run: a container or a user may have changed it.
     fn refresh(&self) {
-        self.worth_trying.store(sys::available_cpus() > 1, Ordering::Relaxed);
+        self.worth_trying.store(worth_spinning(), Ordering::Relaxed);
     }
+}
+
+/// Loom models no spinning: to it, a thread that sleeps and one that looks again are the same.
+fn worth_spinning() -> bool {
+    !cfg!(loom) && sys::available_cpus() > 1
 }
 
 /// Waits until `look` finds something: a look, a spin, then sleeps on `bell`, which is rung after each change.
 ///
 /// `look` is cheap and is called often; `trouble` is called before each sleep, and ends the wait with its error. It is
 /// followed by one more look: what came before the trouble is not lost to it.
-pub(crate) fn wait_for<T>(
+#[doc(hidden)]
+pub fn wait_for<T>(
     bell: &Bell,
     spin: &Spin,
     patience: &mut Patience<'_>,

@@ -1,5 +1,7 @@
 //! Every call to the operating system, behind one set of functions.
 
+#![cfg_attr(loom, allow(dead_code))] // loom has its own futex
+
 #[cfg(target_os = "linux")]
 mod linux;
 #[cfg(target_os = "linux")]

@@ -1,0 +1,266 @@
+//! Every interleaving of the lock-free parts, by loom:
+//! `RUSTFLAGS="--cfg loom" cargo test --release --test loom`.
+//!
+//! Loom reports a lost wake as a deadlock, and a payload read too early or written too late as a concurrent access.
+
+#![cfg(loom)]
+
+use loom::cell::UnsafeCell;
+use loom::sync::Arc;
+use loom::thread;
+
+use simpler_ipc::protocol::bell::Bell;
+use simpler_ipc::protocol::frame::{FrameHeader, Kind, Posted};
+use simpler_ipc::protocol::lane::{Elsewhere, Waiting};
+use simpler_ipc::protocol::ring::{Ring, RingControl, Usage};
+use simpler_ipc::protocol::sync::{AtomicU32, Ordering};
+use simpler_ipc::wait::{wait_for, Patience, Spin};
+use simpler_ipc::Result;
+
+/// Every interleaving with at most three preemptions (switches away from a thread that could have gone on): bugs of
+/// this kind need one or two, and without a bound the waiting loops have millions of interleavings.
+fn model(body: impl Fn() + Send + Sync + 'static) {
+    let mut model = loom::model::Builder::new();
+    model.preemption_bound = Some(model.preemption_bound.unwrap_or(3));
+    model.check(body);
+}
+
+/// Waits as the mailbox, the doorbell and the heap ring do.
+fn wait<T>(bell: &Bell, look: impl FnMut() -> Result<Option<T>>) -> T {
+    wait_for(bell, &Spin::new(), &mut Patience::forever(), "the model", look, || Ok(())).unwrap()
+}
+
+/// One frame, its payload, and the two bells.
+#[derive(Default)]
+struct Lane {
+    frames: [(FrameHeader, UnsafeCell<u64>); 1],
+    requests: Bell,
+    replies: Bell,
+}
+
+impl Lane {
+    fn read(&self, ticket: u64) -> u64 {
+        // SAFETY: only called by the side that owns the frame; loom fails the test if that is not so.
+        self.frames[ticket as usize % self.frames.len()].1.with(|payload| unsafe { *payload })
+    }
+
+    fn write(&self, ticket: u64, value: u64) {
+        // SAFETY: as in `read`.
+        self.frames[ticket as usize % self.frames.len()].1.with_mut(|payload| unsafe { *payload = value })
+    }
+
+    fn frame(&self, ticket: u64) -> &FrameHeader {
+        &self.frames[ticket as usize % self.frames.len()].0
+    }
+}
+
+#[test]
+fn a_frame_is_reused_and_nobody_sleeps_through_a_request_or_a_reply() {
+    model(|| {
+        let lane = Arc::new(Lane::default());
+        let server = {
+            let lane = lane.clone();
+            thread::spawn(move || {
+                for ticket in 0..2 {
+                    let request = wait(&lane.requests, || lane.frame(ticket).posted(ticket, 8));
+                    assert_eq!(request, Posted { kind: Kind::Task, nbytes: ticket as usize });
+                    let value = lane.read(ticket);
+                    lane.write(ticket, value + 1);
+                    lane.frame(ticket).finish(7, 8);
+                    lane.replies.ring();
+                }
+            })
+        };
+        for ticket in 0..2 {
+            assert!(lane.frame(ticket).is_idle(ticket).unwrap());
+            lane.write(ticket, 10 * ticket);
+            lane.frame(ticket).post(ticket, Posted { kind: Kind::Task, nbytes: ticket as usize });
+            lane.requests.ring();
+            let reply = wait(&lane.replies, || lane.frame(ticket).finished(ticket, 8));
+            assert_eq!((reply.code, reply.nbytes), (7, 8));
+            assert_eq!(lane.read(ticket), 10 * ticket + 1);
+            lane.frame(ticket).free();
+        }
+        server.join().unwrap();
+    });
+}
+
+#[test]
+fn a_bell_wakes_every_sleeper() {
+    model(|| {
+        let bell = Arc::new(Bell::default());
+        let sleepers: Vec<_> = (0..2)
+            .map(|_| {
+                let bell = bell.clone();
+                thread::spawn(move || wait(&bell, || Ok((bell.value() != 0).then_some(()))))
+            })
+            .collect();
+        bell.ring();
+        for sleeper in sleepers {
+            sleeper.join().unwrap();
+        }
+    });
+}
+
+#[test]
+fn a_waiter_sees_what_was_written_before_a_ring() {
+    model(|| {
+        let shared = Arc::new((Bell::default(), UnsafeCell::new(0)));
+        let ringer = {
+            let shared = shared.clone();
+            thread::spawn(move || {
+                // SAFETY: the other thread reads after the ring only; loom fails the test if that is not so.
+                shared.1.with_mut(|value| unsafe { *value = 1 });
+                shared.0.ring();
+            })
+        };
+        wait(&shared.0, || Ok((shared.0.value() != 0).then_some(())));
+        // SAFETY: the write came before the ring.
+        assert_eq!(shared.1.with(|value| unsafe { *value }), 1);
+        ringer.join().unwrap();
+    });
+}
+
+#[test]
+fn a_server_that_moves_to_another_bell_is_woken_there() {
+    model(|| {
+        let shared = Arc::new((Waiting::default(), FrameHeader::default(), Bell::default()));
+        let server = {
+            let shared = shared.clone();
+            thread::spawn(move || {
+                let (waiting, frame, elsewhere) = &*shared;
+                waiting.sleep_at(Elsewhere { region: 1, offset: 0 });
+                wait(elsewhere, || frame.posted(0, 8));
+            })
+        };
+        let (waiting, frame, elsewhere) = &*shared;
+        frame.post(0, Posted { kind: Kind::Task, nbytes: 0 });
+        let place = loop {
+            if let Some((_, place)) = waiting.place() {
+                break place;
+            }
+            thread::yield_now();
+        };
+        match place.region {
+            0 => waiting.own.ring(),
+            _ => elsewhere.ring(),
+        }
+        server.join().unwrap();
+    });
+}
+
+/// A ring and, for each granule, what its owner wrote there.
+struct Heap {
+    control: RingControl,
+    table: Vec<AtomicU32>,
+    arena: Vec<UnsafeCell<u64>>,
+}
+
+impl Heap {
+    fn new(granules: usize) -> Self {
+        Heap {
+            control: RingControl::default(),
+            table: (0..granules).map(|_| AtomicU32::new(0)).collect(),
+            arena: (0..granules).map(|_| UnsafeCell::new(0)).collect(),
+        }
+    }
+
+    fn ring(&self) -> Ring<'_> {
+        Ring::new(&self.control, &self.table)
+    }
+
+    fn alloc_when_free(&self, length: u64) -> usize {
+        wait(self.ring().bell(), || self.ring().alloc(length))
+    }
+
+    /// Loom fails the test if another thread touches these granules meanwhile.
+    fn fill(&self, first: usize, length: usize, value: u64) {
+        for granule in &self.arena[first..first + length] {
+            // SAFETY: the block is live and this thread's.
+            granule.with_mut(|granule| unsafe { *granule = value });
+        }
+    }
+}
+
+#[test]
+fn an_allocator_that_waits_for_space_gets_it_and_never_while_it_is_in_use() {
+    model(|| {
+        let heap = Arc::new(Heap::new(2));
+        let first = heap.ring().alloc(1).unwrap().unwrap();
+        let second = heap.ring().alloc(1).unwrap().unwrap();
+        let users: Vec<_> = [first, second]
+            .into_iter()
+            .map(|block| {
+                let heap = heap.clone();
+                thread::spawn(move || {
+                    heap.fill(block, 1, 1);
+                    assert!(heap.ring().release(block));
+                })
+            })
+            .collect();
+        let large = heap.alloc_when_free(2);
+        heap.fill(large, 2, 2);
+        for user in users {
+            user.join().unwrap();
+        }
+        assert_eq!(heap.ring().usage(), Usage { live_blocks: 1, live_granules: 2, held_granules: 2 });
+    });
+}
+
+#[test]
+fn blocks_wrap_around_the_end_while_another_thread_releases() {
+    model(|| {
+        let heap = Arc::new(Heap::new(3));
+        let old = heap.ring().alloc(2).unwrap().unwrap();
+        let user = {
+            let heap = heap.clone();
+            thread::spawn(move || {
+                heap.fill(old, 2, 1);
+                assert!(heap.ring().release(old));
+            })
+        };
+        // Fits behind the old block, in front of it, or (once that is gone) at the start again.
+        let small = heap.alloc_when_free(1);
+        heap.fill(small, 1, 2);
+        let other = heap.alloc_when_free(2);
+        heap.fill(other, 2, 3);
+        user.join().unwrap();
+        assert_eq!(heap.ring().usage().live_granules, 3);
+    });
+}
+
+#[test]
+fn of_two_that_release_the_same_block_one_succeeds() {
+    model(|| {
+        let heap = Arc::new(Heap::new(1));
+        let block = heap.ring().alloc(1).unwrap().unwrap();
+        let other = {
+            let heap = heap.clone();
+            thread::spawn(move || heap.ring().release(block))
+        };
+        let mine = heap.ring().release(block);
+        assert!(mine ^ other.join().unwrap());
+        assert_eq!(heap.ring().usage().live_blocks, 0);
+    });
+}
+
+#[test]
+fn one_of_two_allocators_gets_the_claim() {
+    model(|| {
+        let heap = Arc::new(Heap::new(1));
+        let claims = Arc::new(AtomicU32::new(0));
+        let other = {
+            let (heap, claims) = (heap.clone(), claims.clone());
+            thread::spawn(move || {
+                if heap.ring().claim(1).is_ok() {
+                    claims.fetch_add(1, Ordering::Relaxed);
+                }
+            })
+        };
+        if heap.ring().claim(2).is_ok() {
+            claims.fetch_add(1, Ordering::Relaxed);
+        }
+        other.join().unwrap();
+        assert_eq!(claims.load(Ordering::Relaxed), 1);
+    });
+}
