@@ -1,0 +1,93 @@
+//! Regions: size, sharing, discarding, and what is refused.
+
+#![cfg(all(target_os = "linux", not(loom)))]
+
+use std::os::fd::AsFd;
+
+use simpler_ipc::{Doorbell, Error, Region};
+
+#[test]
+fn fresh_memory_is_zero_and_of_the_size_asked_for() {
+    let region = Region::anonymous(5000, "test").unwrap();
+    assert_eq!(region.nbytes(), 5000);
+    assert_eq!(region.window(0, 5000).unwrap().to_vec(), vec![0; 5000]);
+}
+
+#[test]
+fn a_region_of_a_tebibyte_costs_nothing_until_it_is_touched() {
+    let region = Region::anonymous(1 << 40, "test").unwrap();
+    let last = region.window((1 << 40) - 3, 3).unwrap();
+    last.copy_from(b"end");
+    assert_eq!(last.to_vec(), b"end");
+}
+
+#[test]
+fn a_second_mapping_sees_the_same_bytes_and_outlives_the_first() {
+    let region = Region::anonymous(4096, "test").unwrap();
+    let other = Region::from_fd(region.fd()).unwrap();
+    assert_ne!(region.address(), other.address());
+    region.window(10, 5).unwrap().copy_from(b"hello");
+    drop(region);
+    assert_eq!(other.window(10, 5).unwrap().to_vec(), b"hello");
+}
+
+#[test]
+fn a_window_keeps_the_memory_mapped() {
+    let window = Region::anonymous(4096, "test").unwrap().window(0, 4).unwrap();
+    window.copy_from(b"kept");
+    assert_eq!(window.to_vec(), b"kept");
+}
+
+#[test]
+fn discarded_bytes_read_as_zero_and_their_neighbours_stay() {
+    let region = Region::anonymous(4 * 4096, "test").unwrap();
+    region.window(0, 4 * 4096).unwrap().copy_from(&[7; 4 * 4096]);
+    region.discard(100, 2 * 4096).unwrap();
+    let bytes = region.window(0, 4 * 4096).unwrap().to_vec();
+    assert!(bytes[..100].iter().all(|&byte| byte == 7));
+    assert!(bytes[100..100 + 2 * 4096].iter().all(|&byte| byte == 0));
+    assert!(bytes[100 + 2 * 4096..].iter().all(|&byte| byte == 7));
+}
+
+#[test]
+fn nobody_can_shrink_or_grow_it() {
+    let region = Region::anonymous(4096, "test").unwrap();
+    let file = std::fs::File::from(region.fd().try_clone_to_owned().unwrap());
+    assert!(file.set_len(0).is_err());
+    assert!(file.set_len(8192).is_err());
+}
+
+#[test]
+fn a_file_that_could_be_shrunk_is_no_region() {
+    let file = std::fs::File::open("Cargo.toml").unwrap();
+    assert!(matches!(Region::from_fd(file.as_fd()), Err(Error::Invalid(_) | Error::Os { .. })));
+}
+
+#[test]
+fn contains_knows_both_ends() {
+    let region = Region::anonymous(100, "test").unwrap();
+    let start = region.address();
+    assert!(region.contains(start, 100));
+    assert!(region.contains(start + 99, 1));
+    assert!(!region.contains(start + 99, 2));
+    assert!(!region.contains(start - 1, 1));
+    assert!(!region.contains(start, usize::MAX));
+}
+
+#[test]
+fn what_does_not_lie_in_the_region_is_refused() {
+    let region = Region::anonymous(4096, "test").unwrap();
+    assert!(matches!(region.window(4096, 1), Err(Error::Invalid(_))));
+    assert!(matches!(region.window(usize::MAX, 2), Err(Error::Invalid(_))));
+    assert!(matches!(region.discard(0, 4097), Err(Error::Invalid(_))));
+    assert!(matches!(Doorbell::new(&region, 4096), Err(Error::Invalid(_))));
+    assert!(matches!(Doorbell::new(&region, 2), Err(Error::Invalid(_))));
+}
+
+#[test]
+fn impossible_sizes_and_names_are_refused() {
+    assert!(matches!(Region::anonymous(0, "test"), Err(Error::Invalid(_))));
+    assert!(matches!(Region::anonymous(usize::MAX, "test"), Err(Error::Invalid(_))));
+    assert!(matches!(Region::anonymous(1, "a\0b"), Err(Error::Invalid(_))));
+    assert!(matches!(Region::anonymous(1, &"x".repeat(300)), Err(Error::Invalid(_))));
+}
