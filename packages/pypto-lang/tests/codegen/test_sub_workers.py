@@ -6,6 +6,7 @@ import collections
 import math
 import threading
 
+import cloudpickle
 import numpy as np
 import pytest
 from pypto.codegen.sub_worker import SubWorkerModule, generate
@@ -21,14 +22,10 @@ def module_of(source: str, **captured: object) -> SubWorkerModule:
     return generate(Function("f", FunctionKind.SUB_WORKER, (), (), (), HERE, sub), "Program")
 
 
-def run(module: SubWorkerModule, folder) -> object:
+def run(module: SubWorkerModule) -> object:
     """Load a module as its reader does, and call ``f``."""
-    path = folder / "f.py"
-    path.write_text(module.text)
-    if module.pickled is not None:
-        path.with_suffix(".pkl").write_bytes(module.pickled)
-    names: dict[str, object] = {"__file__": str(path), "__name__": "generated"}
-    exec(compile(module.text, str(path), "exec"), names)
+    names: dict[str, object] = cloudpickle.loads(module.pickled) if module.pickled is not None else {}
+    exec(compile(module.text, "f.py", "exec"), names)
     function = names["f"]
     assert callable(function)
     return function()
@@ -43,54 +40,54 @@ def test_the_source_stands_in_the_module_as_the_user_wrote_it() -> None:
     assert source in module_of(source).text
 
 
-def test_modules_are_imported(tmp_path) -> None:
+def test_modules_are_imported() -> None:
     module = module_of("def f():\n    return m.sqrt(4), np.ones(1)[0]\n", m=math, np=np)
     assert "import math as m\n" in module.text
     assert "import numpy as np\n" in module.text
     assert module.pickled is None
-    assert run(module, tmp_path) == (2.0, 1.0)
+    assert run(module) == (2.0, 1.0)
 
 
-def test_importable_objects_are_imported(tmp_path) -> None:
+def test_importable_objects_are_imported() -> None:
     module = module_of("def f():\n    return Count('aab')['a']\n", Count=collections.Counter)
     assert "from collections import Counter as Count\n" in module.text
-    assert run(module, tmp_path) == 2
+    assert run(module) == 2
 
 
 @pytest.mark.parametrize(
     "value", [1, True, None, -2.5, "text", b"bytes", [1, (2, "x")], {"k": [1.5]}, {1, 2}, set(), 10**30, "quote'\"\\\n"]
 )
-def test_plain_values_are_literals(tmp_path, value: object) -> None:
+def test_plain_values_are_literals(value: object) -> None:
     module = module_of("def f():\n    return value\n", value=value)
     assert module.pickled is None
-    found = run(module, tmp_path)
+    found = run(module)
     assert found == value
     assert type(found) is type(value)
 
 
 @pytest.mark.parametrize("value", [math.inf, range(3), "x" * 5000, collections.OrderedDict(a=1), [math.inf]])
-def test_values_without_a_literal_are_pickled(tmp_path, value: object) -> None:
+def test_values_without_a_literal_are_pickled(value: object) -> None:
     module = module_of("def f():\n    return value\n", value=value)
     assert module.pickled is not None
-    found = run(module, tmp_path)
+    found = run(module)
     assert found == value
     assert type(found) is type(value)
 
 
-def test_nan_stays_nan(tmp_path) -> None:
-    assert math.isnan(run(module_of("def f():\n    return value\n", value=math.nan), tmp_path))  # type: ignore[arg-type]
+def test_nan_stays_nan() -> None:
+    assert math.isnan(run(module_of("def f():\n    return value\n", value=math.nan)))  # type: ignore[arg-type]
 
 
-def test_arrays_are_pickled(tmp_path) -> None:
+def test_arrays_are_pickled() -> None:
     array = np.arange(5)
     module = module_of("def f():\n    return weights.sum()\n", weights=array)
-    assert run(module, tmp_path) == 10
+    assert run(module) == 10
 
 
-def test_functions_that_no_import_finds_are_pickled(tmp_path) -> None:
+def test_functions_that_no_import_finds_are_pickled() -> None:
     module = module_of("def f():\n    return help_me() + local()\n", help_me=helper, local=lambda: "!")
     assert module.pickled is not None
-    assert run(module, tmp_path) == "helped!"
+    assert run(module) == "helped!"
 
 
 def test_what_cannot_be_sent_is_named_where_it_is_used() -> None:

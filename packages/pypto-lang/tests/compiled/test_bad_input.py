@@ -117,7 +117,7 @@ def test_a_sub_worker_with_a_free_variable_that_does_not_exist() -> None:
     class Free:
         @pl.function(level=pl.Level.HOST, role=pl.Role.Worker)
         def check(self, a: Matrix):
-            return a + not_defined_anywhere  # noqa: F821
+            assert a is not not_defined_anywhere  # noqa: F821
 
         @pl.function(level=pl.Level.HOST, role=pl.Role.Orchestrator)
         def host(self, a: Matrix):
@@ -125,7 +125,7 @@ def test_a_sub_worker_with_a_free_variable_that_does_not_exist() -> None:
 
     with pytest.raises(UnboundVariableError, match="not_defined_anywhere") as caught:
         ir.compile(Free, distributed_config=ONE_SUB)
-    assert caught.value.line == line_of("return a + not_defined_anywhere")
+    assert caught.value.line == line_of("assert a is not not_defined_anywhere")
 
 
 # --- more shards than chips ------------------------------------------------------------------------------------------
@@ -304,12 +304,12 @@ def test_the_defaults_are_those_of_the_proposal() -> None:
 
 
 def test_an_unknown_platform(add_program) -> None:
-    with pytest.raises(ConfigError, match="no platform 'a9sim'; there are a2a3sim, a5sim, cpu"):
+    with pytest.raises(ConfigError, match=r"platform 'a9sim'.*a2a3sim"):
         ir.compile(add_program, "a9sim", distributed_config=ONE_SUB)
 
 
 def test_an_unknown_runtime(add_program) -> None:
-    with pytest.raises(ConfigError, match="no runtime 'hope'"):
+    with pytest.raises(ConfigError, match=r"runtime 'hope'.*tensormap_and_ringbuffer"):
         ir.compile(add_program, distributed_config=DistributedConfig(num_sub_workers=1, runtime="hope"))
 
 

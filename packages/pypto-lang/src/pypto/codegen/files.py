@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,15 +9,8 @@ from typing import Any
 from pypto.codegen import chip_orchestration, host_orchestration, kernel, sub_worker
 from pypto.codegen.writer import Writer
 from pypto.ir.nodes import Function, FunctionKind, Param, Program, Return, ScalarType, TensorType, Var
-from pypto.runtime.manifest import (
-    HOST_ORCHESTRATION,
-    MANIFEST,
-    Manifest,
-    Parameter,
-    SubWorkerEntry,
-    chip_directory,
-    sub_worker_module,
-)
+from pypto.runtime.manifest import Manifest, Parameter, SubWorkerEntry
+from pypto.runtime.output_directory import HOST_ORCHESTRATION, MANIFEST, chip_directory, sub_worker_module
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,15 +24,6 @@ class GeneratedProgram:
 
     manifest: Manifest
     files: Mapping[str, bytes]
-
-    @property
-    def digest(self) -> str:
-        """Hexadecimal sha256 of all files: equal for equal programs."""
-        sha = hashlib.sha256()
-        for path, content in self.files.items():
-            sha.update(f"{path}\0{len(content)}\0".encode())
-            sha.update(content)
-        return sha.hexdigest()
 
 
 def generate(program: Program, platform: str, config: Mapping[str, Any]) -> GeneratedProgram:

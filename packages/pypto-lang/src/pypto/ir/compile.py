@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import time
 from pathlib import Path
@@ -12,7 +11,6 @@ from pypto.errors import DeviceCountError
 from pypto.ir.nodes import Binary, Const, Expr, For, FunctionKind, Invoke, Program, Stmt, Var
 
 if TYPE_CHECKING:
-    from pypto.codegen import GeneratedProgram
     from pypto.ir.distributed_compiled_program import DistributedCompiledProgram, DistributedConfig
     from pypto.runtime.progress import ProgressCallback
 
@@ -47,6 +45,7 @@ def compile(
     from pypto import codegen, passes
     from pypto.ir.distributed_compiled_program import DistributedCompiledProgram, DistributedConfig, config_fields
     from pypto.runtime import chips
+    from pypto.runtime.output_directory import OutputDirectory
     from pypto.runtime.progress import Progress, current
 
     began = time.perf_counter()
@@ -61,27 +60,26 @@ def compile(
     _check_devices(lowered, len(config.device_ids))
     _check_sub_workers(lowered, config.num_sub_workers)
     generated = codegen.generate(lowered, platform, config_fields(config))
-    directory = _write(generated, Path(output_dir).absolute() if output_dir is not None else None)
+    output = OutputDirectory.write(generated.manifest, generated.files, Path(output_dir) if output_dir else None)
     tell(Progress("generate code", 1, 1, program.name))
-    callables = chips.build(directory, generated.manifest.chips, tell)
+    callables = chips.build(output, tell)
     seconds = time.perf_counter() - began
-    return DistributedCompiledProgram(
-        directory, generated.manifest, callables, compile_seconds=seconds, progress=progress
-    )
+    return DistributedCompiledProgram(output, callables, compile_seconds=seconds, progress=progress)
 
 
 # --- checks --------------------------------------------------------------------------------------------------------
 
 
 def _check_platform(name: str, config: DistributedConfig) -> None:
-    from simpler_runtime import platforms
+    from simpler_runtime import ChipWorker, PlatformError, platforms
 
     from pypto.ir.distributed_compiled_program import ConfigError
 
-    known = platforms()
-    if name not in known:
-        raise ConfigError(f"no platform {name!r}; there are {', '.join(sorted(known))}")
-    most = known[name].aicpu_threads
+    try:
+        ChipWorker(platform=name, runtime=config.runtime)  # not started: it only looks whether there are such
+    except PlatformError as error:
+        raise ConfigError(str(error)) from error
+    most = platforms()[name].aicpu_threads
     if config.aicpu_thread_num > most:
         raise ConfigError(f"aicpu_thread_num: {name} has {most} AICPU threads, got {config.aicpu_thread_num}")
 
@@ -154,80 +152,3 @@ def _check_sub_workers(program: Program, count: int) -> None:
                 call.span,
                 "pass DistributedConfig(num_sub_workers=1)",
             )
-
-
-# --- the output directory ------------------------------------------------------------------------------------------
-
-
-def _write(generated: GeneratedProgram, output_dir: Path | None) -> Path:
-    """Put the files of ``generated`` into a directory, whole or not at all. Gives the directory."""
-    import shutil
-    import tempfile
-
-    target = output_dir or _cache_directory() / f"{generated.manifest.name}-{generated.digest[:16]}"
-    if _holds(target, generated):
-        return target
-    _check_replaceable(target)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    # A sibling, so that renaming stays within one file system. Others never see a half-written directory.
-    fresh = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-    try:
-        for path, content in generated.files.items():
-            place = fresh / path
-            place.parent.mkdir(parents=True, exist_ok=True)
-            place.write_bytes(content)
-        fresh.chmod(0o755)
-        _swap_in(fresh, target, generated)
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
-    return target
-
-
-def _cache_directory() -> Path:
-    from platformdirs import user_cache_path
-
-    return user_cache_path("pypto", appauthor=False) / "programs"
-
-
-def _holds(target: Path, generated: GeneratedProgram) -> bool:
-    try:
-        return all((target / path).read_bytes() == content for path, content in generated.files.items())
-    except OSError:
-        return False
-
-
-def _check_replaceable(target: Path) -> None:
-    """Raises OutputDirectoryError where ``target`` holds something that pypto did not write."""
-    from pypto.runtime.manifest import MANIFEST, OutputDirectoryError
-
-    if target.is_dir():
-        if any(target.iterdir()) and not (target / MANIFEST).is_file():
-            hint = "name a new or empty directory, or one that an earlier compile wrote"
-            raise OutputDirectoryError(f"output_dir {target} holds files that are no compiled program", hint=hint)
-    elif target.exists():
-        raise OutputDirectoryError(f"output_dir {target} is a file", hint="name a directory")
-
-
-def _swap_in(fresh: Path, target: Path, generated: GeneratedProgram) -> None:
-    """Make ``fresh`` be ``target``, in the place of what was there. Other compiles may be doing the same."""
-    import shutil
-
-    for _ in range(_ATTEMPTS):
-        try:
-            fresh.rename(target)  # also over an empty directory
-            return
-        except OSError:
-            if _holds(target, generated):
-                return  # another compile of the same program was quicker
-            if target.exists() and not target.is_dir():
-                raise
-        old = fresh.with_name(f"{fresh.name}-old")
-        with contextlib.suppress(FileNotFoundError):  # another compile took it away
-            target.rename(old)
-            shutil.rmtree(old)
-    from pypto.runtime.manifest import OutputDirectoryError
-
-    raise OutputDirectoryError(f"output_dir {target} is being replaced by other compiles all the time")
-
-
-_ATTEMPTS = 100

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from simpler_runtime import ChipCallable
 
     from pypto.runtime.manifest import Manifest
+    from pypto.runtime.output_directory import OutputDirectory
     from pypto.runtime.progress import ProgressCallback
     from pypto.runtime.session import Session
 
@@ -104,22 +105,19 @@ class DistributedCompiledProgram:
         simpler.WorkerDied: a process of the program ended while it ran a task.
 
     Attributes:
-        output_dir: the generated files.
         timings: see Timings.
     """
 
     def __init__(
         self,
-        output_dir: Path,
-        manifest: Manifest,
+        output: OutputDirectory,
         chips: Mapping[str, ChipCallable],
         *,
         compile_seconds: float,
         progress: ProgressCallback | None = None,
     ) -> None:
-        self.output_dir = output_dir
         self.timings = Timings(compile_seconds)
-        self._manifest = manifest
+        self._output = output
         self._chips = chips
         self._progress = progress
         self._lock = threading.RLock()
@@ -135,49 +133,53 @@ class DistributedCompiledProgram:
         Raises OutputDirectoryError where there is none, and what the C++ compiler raises, as ``ir.compile`` does.
         """
         from pypto.runtime import chips
-        from pypto.runtime.manifest import Manifest
+        from pypto.runtime.output_directory import OutputDirectory
         from pypto.runtime.progress import current
 
         began = time.perf_counter()
-        directory = Path(output_dir).absolute()
-        manifest = Manifest.read(directory)
-        callables = chips.build(directory, manifest.chips, progress or current())
+        output = OutputDirectory.load(Path(output_dir).absolute())
+        callables = chips.build(output, progress or current())
         seconds = time.perf_counter() - began
-        return DistributedCompiledProgram(directory, manifest, callables, compile_seconds=seconds, progress=progress)
+        return DistributedCompiledProgram(output, callables, compile_seconds=seconds, progress=progress)
+
+    @property
+    def output_dir(self) -> Path:
+        """The directory with the generated files, absolute."""
+        return self._output.path
 
     @property
     def manifest(self) -> Manifest:
         """What ``program.json`` says: signature, platform, configuration."""
-        return self._manifest
+        return self._output.manifest
 
     @property
     def name(self) -> str:
         """Name of the program."""
-        return self._manifest.name
+        return self.manifest.name
 
     @property
     def platform(self) -> str:
         """Name of the platform it was compiled for."""
-        return self._manifest.platform
+        return self.manifest.platform
 
     @property
     def config(self) -> DistributedConfig:
         """What it runs on."""
-        return DistributedConfig(**self._manifest.config)
+        return DistributedConfig(**self.manifest.config)
 
     @property
     def signature(self) -> str:
         """The host orchestrator's parameters, for people."""
         from pypto.runtime.arguments import signature
 
-        return signature(self._manifest)
+        return signature(self.manifest)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         from pypto.runtime.arguments import bind
 
         began = time.perf_counter()
         with self._lock:
-            bound = bind(self._manifest, args, kwargs, lambda *what: self._started().zeros(*what))
+            bound = bind(self.manifest, args, kwargs, lambda *what: self._started().zeros(*what))
             self._started().run(bound)
             self.timings.last_run = time.perf_counter() - began
             if self.timings.first_run is None:
@@ -213,11 +215,11 @@ class DistributedCompiledProgram:
             from pypto.runtime.session import Session
 
             progress = self._progress or current()
-            config = self._manifest.config
+            config = self.manifest.config
             what = f"{len(config['device_ids'])} chips, {config['num_sub_workers']} SubWorkers"
             began = time.perf_counter()
             progress(Progress("start", 0, 1, what))
-            session = Session(self.output_dir, self._manifest, self._chips)
+            session = Session(self._output, self._chips)
             # Also at the end of this process, and when the program is forgotten without close().
             self._finalizer = weakref.finalize(self, session.close)
             self._session = session

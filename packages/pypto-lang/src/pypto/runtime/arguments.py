@@ -135,7 +135,8 @@ def _array(manifest: Manifest, parameter: Parameter, value: Any, sizes: dict[str
     try:
         info = describe(value)
     except SimplerError as error:
-        raise TypeMismatchError(f"{where}: {error}", hint=_declared(manifest)) from error
+        expected = str(parameter).partition(": ")[2]
+        raise TypeMismatchError(f"{where}: expected {expected}: {error}", hint=_declared(manifest)) from error
     found = f"{info.dtype.name.lower()}[{', '.join(map(str, info.shape))}]"
     expected = f"expected {str(parameter).partition(': ')[2]}, got {found}"
     assert parameter.shape is not None

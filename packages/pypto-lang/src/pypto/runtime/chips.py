@@ -1,24 +1,25 @@
-"""Chip callables from the generated C++ in an output directory."""
+"""Chip callables from generated C++."""
 
 from __future__ import annotations
 
-import runpy
-from collections.abc import Sequence
-from pathlib import Path
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
-from pypto.runtime.manifest import OutputDirectoryError, chip_directory
+from pypto.runtime.manifest import OutputDirectoryError
+from pypto.runtime.output_directory import OutputDirectory, chip_directory
 from pypto.runtime.progress import Progress, ProgressCallback
 
 if TYPE_CHECKING:
     from simpler_runtime import ChipCallable
 
 
-def build(directory: Path, chips: Sequence[str], progress: ProgressCallback) -> dict[str, ChipCallable]:
-    """Compile the kernels and orchestrations of ``chips``, all in one batch, and put the callables together.
+def build(output: OutputDirectory, progress: ProgressCallback) -> dict[str, ChipCallable]:
+    """Compile the kernels and chip orchestrations of a program, all in one batch, and put the callables together.
 
     What was compiled before comes from the compiler's cache, so this is also how a directory is loaded again; C++ that
     was edited by hand there is compiled anew.
+
+    Returns the callable of each chip orchestration.
 
     Raises:
         simpler_runtime.CompilerNotFoundError: there is no C++ compiler.
@@ -27,12 +28,12 @@ def build(directory: Path, chips: Sequence[str], progress: ProgressCallback) -> 
     """
     from simpler_runtime import ChipCallable, CoreType, Kernel, TensorArgType
 
-    configs = {name: _read_config(directory / chip_directory(name)) for name in chips}
-    objects = _compile(directory, configs, progress)
+    configs = {name: _read_config(output, name) for name in output.manifest.chips}
+    objects = _compile(output, configs, progress)
     return {
         name: ChipCallable.build(
             name=name,
-            orchestration=objects[_path(name, orchestration["source"])],
+            orchestration=objects[_path(name, orchestration)],
             signature=[TensorArgType[tag] for tag in orchestration["signature"]],
             scalar_count=orchestration["scalar_count"],
             kernels=[
@@ -40,7 +41,7 @@ def build(directory: Path, chips: Sequence[str], progress: ProgressCallback) -> 
                     func_id=kernel["func_id"],
                     name=kernel["name"],
                     core_type=CoreType[kernel["core_type"]],
-                    object=objects[_path(name, kernel["source"])],
+                    object=objects[_path(name, kernel)],
                 )
                 for kernel in kernels
             ],
@@ -49,40 +50,34 @@ def build(directory: Path, chips: Sequence[str], progress: ProgressCallback) -> 
     }
 
 
-_Config = tuple[dict[str, Any], list[dict[str, Any]]]
+_Part = dict[str, Any]  # a kernel or orchestration, as kernel_config.py describes it
+_Config = tuple[_Part, list[_Part]]
 
 
-def _path(chip: str, source: str) -> str:
-    return f"{chip_directory(chip)}/{source}"
+def _path(chip: str, part: _Part) -> str:
+    return f"{chip_directory(chip)}/{part['source']}"
 
 
-def _read_config(folder: Path) -> _Config:
-    path = folder / "kernel_config.py"
+def _read_config(output: OutputDirectory, chip: str) -> _Config:
+    path = f"{chip_directory(chip)}/kernel_config.py"
+    names: dict[str, Any] = {}
     try:
-        config = runpy.run_path(str(path))
-        return config["ORCHESTRATION"], config["KERNELS"]
-    except (OSError, SyntaxError, KeyError) as error:
-        raise OutputDirectoryError(f"{path} can't be read: {error!r}", hint="compile the program again") from error
+        exec(compile(output.read(path), str(output.path / path), "exec"), names)
+        return names["ORCHESTRATION"], names["KERNELS"]
+    except (SyntaxError, NameError, KeyError) as error:
+        message = f"{output.path / path} can't be read: {error!r}"
+        raise OutputDirectoryError(message, hint="compile the program again") from error
 
 
-def _compile(directory: Path, configs: dict[str, _Config], progress: ProgressCallback) -> dict[str, bytes]:
+def _compile(output: OutputDirectory, configs: dict[str, _Config], progress: ProgressCallback) -> dict[str, bytes]:
     """Path of each C++ file → its shared object."""
     from simpler_runtime import CompileUnit, KernelCompiler
 
-    paths = [
-        _path(name, part["source"])
-        for name, (orchestration, kernels) in configs.items()
-        for part in (*kernels, orchestration)
-    ]
-    try:
-        sources = {path: (directory / path).read_text(encoding="utf-8") for path in paths}
-    except OSError as error:
-        raise OutputDirectoryError(
-            f"{error.filename} can't be read: {error}", hint="compile the program again"
-        ) from error
+    parts = [(chip, part) for chip, (orchestration, kernels) in configs.items() for part in (*kernels, orchestration)]
+    sources = {_path(chip, part): output.read(_path(chip, part)).decode() for chip, part in parts}
     # A kernel that several orchestrations use stands in each one's folder; it is compiled once.
     unique = {source: path for path, source in reversed(sources.items())}
-    units = [CompileUnit(name=str(directory / path), source=source) for source, path in unique.items()]
+    units = [CompileUnit(name=str(output.path / path), source=source) for source, path in reversed(unique.items())]
     step = "compile kernels"
     progress(Progress(step, 0, len(units)))
     count = 0
@@ -90,7 +85,7 @@ def _compile(directory: Path, configs: dict[str, _Config], progress: ProgressCal
     def finished(unit: CompileUnit) -> None:
         nonlocal count
         count += 1
-        progress(Progress(step, count, len(units), Path(unit.name).stem))
+        progress(Progress(step, count, len(units), PurePath(unit.name).stem))
 
     objects = KernelCompiler().compile(units, on_done=finished)
     by_source = {unit.source: found for unit, found in zip(units, objects, strict=True)}

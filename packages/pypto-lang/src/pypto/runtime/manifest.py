@@ -1,16 +1,4 @@
-"""What an output directory says about itself: ``program.json``, and the places of the files beside it.
-
-::
-
-    output_dir/
-    ├── program.json                          name, platform, configuration, signature
-    ├── orchestration/host_orch.py            the host orchestrator
-    ├── next_levels/<chip orchestration>/
-    │   ├── kernel_config.py                  which kernels there are, and what takes what
-    │   ├── kernels/<kernel>.cpp
-    │   └── orchestration/<chip orchestration>.cpp
-    └── sub_workers/<SubWorker>.py            and <SubWorker>.pkl where it captured what can't be written down
-"""
+"""``program.json``: what an output directory says about the program in it."""
 
 from __future__ import annotations
 
@@ -22,9 +10,7 @@ from typing import Any
 
 from pypto.errors import PyptoError
 
-MANIFEST = "program.json"
-HOST_ORCHESTRATION = "orchestration/host_orch.py"
-FORMAT = 1  # counts the incompatible changes of program.json and of what stands beside it
+FORMAT = 1  # counts the incompatible changes of the files in an output directory
 
 
 class OutputDirectoryError(PyptoError):
@@ -91,14 +77,10 @@ class Manifest:
         return json.dumps({"format": FORMAT, **asdict(self)}, indent=2) + "\n"
 
     @staticmethod
-    def read(directory: Path) -> Manifest:
-        """Read the manifest of an output directory. Raises OutputDirectoryError, saying what is wrong with it."""
-        path = directory / MANIFEST
+    def parse(text: bytes, path: Path) -> Manifest:
+        """Read ``program.json``. Raises OutputDirectoryError, which names ``path``, for what is none."""
         try:
-            data = json.loads(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            hint = "ir.compile(program, output_dir=…) writes such a directory"
-            raise OutputDirectoryError(f"{directory} holds no compiled program: {error}", hint=hint) from error
+            data = json.loads(text)
         except ValueError as error:
             raise OutputDirectoryError(f"{path} can't be read: {error}", hint="compile the program again") from error
         found = data.pop("format", None) if isinstance(data, dict) else None
@@ -120,16 +102,6 @@ class Manifest:
             )
         except (KeyError, TypeError) as error:
             raise OutputDirectoryError(f"{path} is damaged: {error!r}", hint="compile the program again") from error
-
-
-def chip_directory(name: str) -> str:
-    """Where a chip orchestration's files are."""
-    return f"next_levels/{name}"
-
-
-def sub_worker_module(name: str) -> str:
-    """Where a SubWorker's module is."""
-    return f"sub_workers/{name}.py"
 
 
 def _parameters(data: list[dict[str, Any]]) -> tuple[Parameter, ...]:

@@ -2,37 +2,31 @@
 
 from __future__ import annotations
 
-import importlib.util
-import types
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-from pypto.runtime.manifest import (
-    HOST_ORCHESTRATION,
-    Manifest,
-    OutputDirectoryError,
-    Parameter,
-    SubWorkerEntry,
-    sub_worker_module,
-)
+import cloudpickle
+
+from pypto.runtime.manifest import Parameter, SubWorkerEntry
+from pypto.runtime.output_directory import HOST_ORCHESTRATION, OutputDirectory, sub_worker_module
 
 
-def load_host_orchestration(directory: Path, manifest: Manifest) -> Callable[..., None]:
+def load_host_orchestration(output: OutputDirectory) -> Callable[..., None]:
     """The function ``host_orch(orch, args, config, calls)`` of an output directory."""
-    module = _load(directory / HOST_ORCHESTRATION, f"{manifest.name}.host_orch")
-    function: Callable[..., None] = module.host_orch
+    function: Callable[..., None] = _load(output, HOST_ORCHESTRATION, {})["host_orch"]
     return function
 
 
-def load_sub_worker(directory: Path, manifest: Manifest, entry: SubWorkerEntry, kind: str) -> Callable[[Any], None]:
+def load_sub_worker(output: OutputDirectory, entry: SubWorkerEntry, kind: str) -> Callable[[Any], None]:
     """A SubWorker as a function of simpler's task arguments, whose name is the SubWorker's.
 
     Args:
         kind: the arrays it gets, ``"numpy"`` or ``"torch"``.
     """
-    module = _load(directory / sub_worker_module(entry.name), f"{manifest.name}.{entry.name}")
-    return as_task(getattr(module, entry.name), entry.parameters, kind)
+    path = sub_worker_module(entry.name)
+    pickled = path.removesuffix(".py") + ".pkl"
+    captured = cloudpickle.loads(output.read(pickled)) if pickled in output.files else {}
+    return as_task(_load(output, path, captured)[entry.name], entry.parameters, kind)
 
 
 def as_task(function: Callable[..., Any], parameters: tuple[Parameter, ...], kind: str) -> Callable[[Any], None]:
@@ -66,15 +60,9 @@ def as_torch(array: Any, dtype: str) -> Any:
     return torch.from_numpy(array)
 
 
-def _load(path: Path, name: str) -> types.ModuleType:
-    spec = importlib.util.spec_from_file_location(f"pypto_generated.{name}", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    try:
-        source = path.read_bytes()
-    except OSError as error:
-        raise OutputDirectoryError(f"{path} can't be read: {error}", hint="compile the program again") from error
-    # Compiled here, not by the loader: its bytecode cache goes by time stamps, which a replaced directory may repeat.
-    exec(compile(source, str(path), "exec"), module.__dict__)
-    return module
+def _load(output: OutputDirectory, path: str, names: dict[str, Any]) -> dict[str, Any]:
+    """Run a generated module. Gives what it defines, ``names`` among it."""
+    place = output.path / path  # where tracebacks find its lines
+    names |= {"__name__": f"pypto_generated.{output.manifest.name}.{place.stem}", "__file__": str(place)}
+    exec(compile(output.read(path), str(place), "exec"), names)
+    return names

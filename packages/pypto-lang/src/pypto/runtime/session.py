@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pypto.errors import DeviceCountError
 from pypto.runtime.arguments import Bound
-from pypto.runtime.manifest import Manifest
 from pypto.runtime.modules import as_torch, load_host_orchestration, load_sub_worker
+from pypto.runtime.output_directory import OutputDirectory
 
 if TYPE_CHECKING:
     from simpler import CallableHandle, Worker
@@ -51,21 +50,20 @@ class Session:
     """A running worker. Made when a program is first called; ``close`` ends every process of it.
 
     Args:
-        directory: the output directory.
-        manifest: what it says about itself.
+        output: its files.
         chips: its chip callables.
     """
 
-    def __init__(self, directory: Path, manifest: Manifest, chips: Mapping[str, ChipCallable]) -> None:
+    def __init__(self, output: OutputDirectory, chips: Mapping[str, ChipCallable]) -> None:
         import simpler
         from simpler_runtime import CallConfig
 
-        self._directory = directory
-        self._manifest = manifest
+        self._output = output
+        self._manifest = manifest = output.manifest
         self._pid = os.getpid()
         config = manifest.config
         self._config = CallConfig(block_dim=config["block_dim"], aicpu_thread_num=config["aicpu_thread_num"])
-        self._orchestrate = load_host_orchestration(directory, manifest)
+        self._orchestrate = load_host_orchestration(output)
         self.worker: Worker = simpler.Worker(
             level=3,
             platform=manifest.platform,
@@ -108,7 +106,7 @@ class Session:
         for entry in self._manifest.sub_workers:
             kind = self._kind(entry.arrays, callers_kind)
             if (entry.name, kind) not in self._subs:
-                function = load_sub_worker(self._directory, self._manifest, entry, kind)
+                function = load_sub_worker(self._output, entry, kind)
                 self._subs[(entry.name, kind)] = self.worker.register(function)
 
     @staticmethod
