@@ -16,7 +16,7 @@ struct ChipWorkerOptions {
   std::string runtime = "tensormap_and_ringbuffer";
   int32_t device_id = 0;
   uint32_t threads = 0; // 0: as many as this process may use CPUs
-  RingSizes rings;
+  RingSizes rings = {};
 };
 
 class HostStaging;

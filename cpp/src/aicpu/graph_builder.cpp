@@ -11,11 +11,6 @@ namespace {
 // How much of a heap ring stays resident between runs.
 constexpr uint64_t KEEP_RESIDENT = uint64_t{64} << 20;
 
-// Thrown by Graph::fail.
-struct OrchestrationFailure {
-  std::string message;
-};
-
 } // namespace
 
 // What a call from the orchestration throws ends the run, even if the orchestration catches it.
@@ -43,8 +38,9 @@ const Graph::Services GraphBuilder::SERVICES = {
     .enter_scope = [](Graph &graph) { guarded(graph, [](GraphBuilder &builder) { builder.enter(); }); },
     .leave_scope = [](Graph &graph) noexcept { static_cast<GraphBuilder &>(graph).leave(); },
     .fail =
-        [](Graph &, const char *where, const char *format, va_list values) {
-          throw OrchestrationFailure{failure_text(where, format, values)};
+        [](Graph &graph, const char *where, const char *format, va_list values) {
+          static_cast<GraphBuilder &>(graph).fail_orchestration(failure_text(where, format, values));
+          throw RunAborted{};
         },
 };
 
@@ -56,28 +52,28 @@ void GraphBuilder::run(std::string_view callable, std::string_view symbol, Orche
                        std::span<const KernelEntry> kernels, const TaskArgsView &args,
                        std::span<const DeviceRange> ranges) {
   callable_ = callable;
+  symbol_ = symbol;
   kernels_ = kernels;
   ranges_ = ranges;
   scopes_.assign(1, {});
-  const auto fail = [&](std::string message) {
-    scheduler_.fail(
-        std::make_exception_ptr(KernelError(std::string(callable), -1, std::string(symbol), -1, std::move(message))));
-  };
   try {
     orchestrate(*this, args);
   } catch (const RunAborted &) { // the scheduler knows why
-  } catch (const OrchestrationFailure &e) {
-    fail(e.message);
   } catch (const std::exception &e) {
-    fail(std::string("C++ exception: ") + e.what());
+    fail_orchestration(std::string("C++ exception: ") + e.what());
   } catch (...) {
-    fail("C++ exception of an unknown type");
+    fail_orchestration("C++ exception of an unknown type");
   }
   struct AtEnd {
     GraphBuilder &builder;
     ~AtEnd() { builder.end_run(); }
   } at_end{*this};
   scheduler_.finish();
+}
+
+void GraphBuilder::fail_orchestration(std::string message) {
+  scheduler_.fail(
+      std::make_exception_ptr(KernelError(std::string(callable_), -1, std::string(symbol_), -1, std::move(message))));
 }
 
 void GraphBuilder::end_run() noexcept {

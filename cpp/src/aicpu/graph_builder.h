@@ -33,6 +33,7 @@ private:
   HeapRing &ring_of_scope();
   HeapRing *ring_with(uint64_t address);
   template <class Call> static auto guarded(Graph &graph, Call &&call);
+  void fail_orchestration(std::string message);
   void end_run() noexcept;
 
   static const Graph::Services SERVICES;
@@ -44,7 +45,7 @@ private:
   std::vector<std::vector<HeapRing::Block *>> scopes_; // open ones, with the blocks allocated in them
   std::vector<uint64_t> producers_;                    // of the task being submitted
 
-  std::string_view callable_;
+  std::string_view callable_, symbol_;
   std::span<const KernelEntry> kernels_;
   std::span<const DeviceRange> ranges_;
 };

@@ -37,12 +37,11 @@ public:
     if (nbytes > nbytes_)
       return nullptr;
     const uint64_t occupied = std::max<uint64_t>(1, (nbytes + ALIGNMENT - 1) / ALIGNMENT) * ALIGNMENT;
-    uint64_t skipped = 0;
-    if (occupied > nbytes_ - head_) // doesn't fit before the end: start over at the beginning
-      skipped = nbytes_ - head_;
+    const bool wraps = occupied > nbytes_ - head_; // does not fit before the end: it starts over at the beginning
+    const uint64_t skipped = wraps ? nbytes_ - head_ : 0;
     if (occupied > nbytes_ || used_ + skipped + occupied > nbytes_)
       return nullptr;
-    const uint64_t begin = skipped != 0 ? 0 : head_;
+    const uint64_t begin = wraps ? 0 : head_;
     head_ = begin + occupied;
     used_ += skipped + occupied;
     high_water_ = std::max(high_water_, head_);
