@@ -24,7 +24,7 @@ STAMPS = Path(sys.prefix) / "workspace-stamps.json"
 
 # What a package is compiled from, besides its own pyproject.toml and CMakeLists.txt.
 COMPILED = {"simpler-ipc": ("crates", "Rust"), "simpler-runtime": ("cpp", "C++")}
-GENERATED = {"target", "build"}
+APART = {"target", "build", "tests"}  # what is generated, and what is not in the package
 
 
 def sources(package: str) -> list[Path]:
@@ -35,7 +35,7 @@ def sources(package: str) -> list[Path]:
     found.append(ROOT / "crates" / "Cargo.toml")  # the version
     if package in COMPILED:
         for folder, below, files in os.walk(ROOT / COMPILED[package][0]):
-            below[:] = [name for name in below if name not in GENERATED]
+            below[:] = [name for name in below if name not in APART]
             found += [Path(folder) / name for name in files]
     return sorted(found)
 
