@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pypto.errors import SignatureError, TypeMismatchError
-from pypto.ir.dtypes import BOOL
+from pypto.ir.dtypes import BOOL, INDEX, INT64
 from pypto.ir.nodes import (
     ANY_DIM,
     Const,
@@ -20,6 +20,7 @@ from pypto.ir.nodes import (
     TupleType,
     Type,
 )
+from pypto.ir.printer import print_expr
 
 _CALLS = {
     FunctionKind.INCORE: (),
@@ -110,6 +111,12 @@ def same_type(one: Type, other: Type) -> bool:
     return one == other
 
 
+def assignable(variable: Type, value: Type) -> bool:
+    """True where a variable that exists may get a value: of its type, or both are 64-bit signed integers."""
+    wide = (ScalarType(INDEX), ScalarType(INT64))
+    return same_type(variable, value) or (variable in wide and value in wide)
+
+
 def is_integer(type_: Type) -> bool:
     """True for a scalar of an integer dtype."""
     return isinstance(type_, ScalarType) and type_.dtype.is_int
@@ -127,8 +134,6 @@ def scalar_fits(expected: ScalarType, argument: Expr) -> bool:
 
 def describe(expr: Expr) -> str:
     """How an error message names an argument."""
-    from pypto.ir.printer import print_expr
-
     text = print_expr(expr)
     return f"`{text}`" if len(text) <= 40 else "here"
 

@@ -37,6 +37,7 @@ from pypto.ir.nodes import (
     Unpack,
     Var,
 )
+from pypto.ops import registry
 
 _DECORATORS = {
     FunctionKind.INCORE: "type=pl.FunctionType.InCore",
@@ -161,8 +162,6 @@ class Printer:
         return f"({text})" if isinstance(expr, Binary) and expr.op not in ("min", "max") else text
 
     def _call(self, call: Call) -> str:
-        from pypto.ops import registry
-
         if call.op == sugar.NEGATE:
             return f"-({self.expr(call.args[0])})"
         if call.op == sugar.ROWS:
@@ -174,7 +173,8 @@ class Printer:
         previous: Expr | None = None
         for param in op.params:
             if param.name in attrs:
-                texts.append(f"{param.name}={attrs[param.name]!r}")
+                keyword = "" if isinstance(attrs[param.name], int) else f"{param.name}="
+                texts.append(f"{keyword}{attrs[param.name]!r}")
                 continue
             arg = args.pop(0)
             if not (param.optional and arg == previous):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pypto.errors import PyptoError, VerificationError
 from pypto.ir import walk
-from pypto.ir.calls import check_arguments, check_kinds, is_integer, result_type, same_type
+from pypto.ir.calls import assignable, check_arguments, check_kinds, is_integer, result_type, same_type
 from pypto.ir.nodes import (
     UNKNOWN,
     Assign,
@@ -28,6 +28,7 @@ from pypto.ir.nodes import (
     Unpack,
     Var,
 )
+from pypto.ops import registry
 
 
 def verify(program: Program, *, resolved: bool = False) -> None:
@@ -38,7 +39,7 @@ def verify(program: Program, *, resolved: bool = False) -> None:
 
     Args:
         resolved: also check what holds after ``resolve_aliases``: calls and stores stand in Eval, tensor variables
-            are assigned once, by create or slice, and only parameters that are written are returned.
+            are assigned once, by what makes a tensor or a slice, and only parameters that are written are returned.
 
     Raises VerificationError with the place in the user's source that the node came from.
     """
@@ -79,10 +80,10 @@ class _Verification:
             self._expr(value)
         match stmt:
             case Assign(target=target, value=value):
-                self._require(same_type(target.type, value.type), f"{value.type} assigned to {target.type}", stmt.span)
+                self._require(assignable(target.type, value.type), f"{value.type} assigned to {target.type}", stmt.span)
                 if self._resolved and isinstance(target.type, TensorType):
-                    creates = isinstance(value, Call) and value.op in ("tensor.create", "tensor.slice")
-                    self._require(creates, f"{target.name!r} is another name of a tensor", stmt.span)
+                    makes = isinstance(value, Call) and registry.get(value.op).writes is None
+                    self._require(makes, f"{target.name!r} is another name of a tensor", stmt.span)
                     self._require(self._find(target.name) is None, f"{target.name!r} is bound twice", stmt.span)
                 self._define(target, stmt.span)
             case Unpack(targets=targets, value=value):
@@ -145,8 +146,6 @@ class _Verification:
                 self._invoke(expr, inside)
 
     def _call(self, call: Call, inside: bool) -> None:
-        from pypto.ops import registry
-
         try:
             op = registry.get(call.op)
             expected = op.infer(call.args, dict(call.attrs))

@@ -126,6 +126,7 @@ register(
         infer=_infer_store,
         numpy=_numpy_store,
         cpp=_cpp_store,
+        writes=2,
         doc="Copies the valid part of a tile into a 2-dimensional tensor, from `offsets` on, and gives that tensor, "
         "which must be an Out or InOut parameter. Reaching outside the tensor is an error, before the run where that "
         "is known, else in it.",

@@ -67,6 +67,8 @@ class Op:
         spelling: what users write after ``pl.``.
         in_place: the C++ may write its result over any operand (True), over none (False), or over those at these
             positions.
+        writes: position of the operand that it writes; its result is that operand.
+        part_of: position of the operand that its result is a part of, without a copy. A tensor that is neither is new.
         cube: it runs on a core's matrix unit: a kernel that uses it is placed on an AIC core, any other on an AIV core.
     """
 
@@ -81,6 +83,8 @@ class Op:
     spelling: str = ""
     in_place: bool | tuple[int, ...] = True
     cube: bool = False
+    writes: int | None = None
+    part_of: int | None = None
 
     def __post_init__(self) -> None:
         if not self.spelling:

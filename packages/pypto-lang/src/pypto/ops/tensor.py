@@ -124,6 +124,7 @@ register(
         numpy=host.slice_tensor,
         cpp=_cpp_slice,
         host=_host_slice,
+        part_of=0,
         kinds=ORCHESTRATION,
         doc="A part of a tensor, without copying: of extents `shape`, from `offset` on. It must be contiguous: after "
         "the first dimension of which several indices are taken, every dimension is taken whole. "

@@ -107,9 +107,9 @@ def _standalone(node: ast.FunctionDef, source: Source) -> str:
     head = f"def {node.name}({', '.join(arguments)}):\n"
     wanted = [ast.dump(statement) for statement in node.body]
     first, last = node.body[0].lineno, node.body[-1].end_lineno or node.body[-1].lineno
-    while source.line(first - 1).lstrip().startswith("#"):
+    while source.line(first - 1).strip()[:1] in ("", "#"):  # comments before the first statement
         first -= 1
-    body = textwrap.dedent("\n".join(source.line(number) for number in range(first, last + 1)))
+    body = textwrap.dedent("\n".join(source.line(number) for number in range(first, last + 1))).lstrip("\n")
     text = head + textwrap.indent(body, "    ") + "\n"
     # A body on the line of its def, or strings over several lines, don't survive that: then the tree is printed.
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from pypto.errors import SignatureError, TypeMismatchError
-from pypto.ir import walk
+from pypto.ir import sugar, walk
 from pypto.ir.nodes import (
     UNKNOWN,
     Assign,
@@ -19,6 +19,7 @@ from pypto.ir.nodes import (
     Type,
     Var,
 )
+from pypto.ops import registry
 from pypto.passes.order import callees_first, with_functions
 
 
@@ -84,10 +85,13 @@ def _parameter(expr: Expr, stands_for: dict[str, tuple[str, bool]]) -> tuple[str
     """The parameter that ``expr`` is, or (False) is a part of."""
     if isinstance(expr, Var):
         return stands_for.get(expr.name)
-    if isinstance(expr, Call) and expr.op in ("tensor.slice", "sugar.rows"):
-        whole = _parameter(expr.args[0], stands_for)
-        return None if whole is None else (whole[0], False)
-    return None
+    if not isinstance(expr, Call):
+        return None
+    index = 0 if expr.op == sugar.ROWS else None
+    if not expr.op.startswith("sugar."):
+        index = (registry.get(expr.op) if "." in expr.op else registry.spelled(expr.op)[0]).part_of
+    whole = _parameter(expr.args[index], stands_for) if index is not None else None
+    return None if whole is None else (whole[0], False)
 
 
 def _inferred(function: Function, param: Param, uses: list[_Use]) -> Param:

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from pypto.errors import SignatureError, SyntaxUnsupportedError, TypeMismatchError, UnboundVariableError
 from pypto.ir import sugar, walk
-from pypto.ir.calls import check_arguments, check_kinds, is_integer, result_type, same_type
+from pypto.ir.calls import assignable, check_arguments, check_kinds, is_integer, result_type, same_type
 from pypto.ir.dtypes import BOOL, FP32, INDEX, DType
 from pypto.ir.nodes import (
     UNKNOWN,
@@ -160,7 +160,7 @@ class _Inference:
 
     def _define(self, target: Var, type_: Type) -> Var:
         """The variable that ``target`` becomes by getting a value of ``type_``."""
-        if target.type != UNKNOWN and not same_type(target.type, type_):
+        if target.type != UNKNOWN and not assignable(target.type, type_):
             raise TypeMismatchError(f"{target.name!r} is declared {target.type}, and its value is {type_}", target.span)
         block = self._block_of(target.name)
         if block is None:
@@ -172,7 +172,7 @@ class _Inference:
             # Tensors are names, not storage: bound again, the name is another variable.
             keep = old.type == type_ and not isinstance(type_, TensorType)
             new = Var(old.name if keep else walk.fresh(target.name, self._taken), type_, target.span)
-        elif same_type(old.type, type_):
+        elif assignable(old.type, type_):
             new = Var(old.name, old.type, target.span)
         else:
             raise TypeMismatchError(

@@ -24,15 +24,16 @@ from pypto.ir.nodes import (
     Unpack,
     Var,
 )
+from pypto.ops import registry
 from pypto.passes.order import callees_first, with_functions
 
 
 def resolve_aliases(program: Program) -> Program:
-    """Replaces every name of a tensor by the parameter, ``create_tensor`` or ``slice`` it stands for.
+    """Replaces every name of a tensor by the parameter, new tensor or part of one (a slice) that it stands for.
 
     Takes a program without nested calls (``flatten_calls``). Afterwards calls and stores stand in Eval only, with every
-    Out argument explicit; a tensor variable is assigned once, by ``tensor.create`` or ``tensor.slice``; and every
-    returned value is an Out or InOut parameter, whose types are the function's results.
+    Out argument explicit; a tensor variable is assigned once, by an operation that makes a tensor or takes a part of
+    one; and every returned value is an Out or InOut parameter, whose types are the function's results.
 
     Raises SignatureError where an In parameter is written, where one tensor is passed twice and written, and where a
     function returns anything but what it was given to write.
@@ -99,12 +100,11 @@ class _Resolution:
         raise AssertionError(f"no statement: {stmt!r}")
 
     def _tensor(self, target: Var, value: Expr, stmt: Assign) -> list[Stmt]:
-        if isinstance(value, Call) and value.op in ("tensor.create", "tensor.slice"):
+        if isinstance(value, Call) and (op := registry.get(value.op)).writes is None:
             if target.name in self._stands_for:
                 raise self._rebound(target)
-            whole = value.args[0]
-            origin = self._part_of[whole.name] if value.op == "tensor.slice" and isinstance(whole, Var) else target.name
-            self._own(target, origin)
+            whole = None if op.part_of is None else value.args[op.part_of]
+            self._own(target, self._part_of[whole.name] if isinstance(whole, Var) else target.name)
             return [replace(stmt, value=value)]
         (written,) = self._written(value)
         self._bind(target, written)
@@ -115,8 +115,10 @@ class _Resolution:
         match value:
             case Var():
                 found: list[Expr] = [value]
-            case Call(op="tile.store", args=args):
-                found = [args[2]]
+            case Call(op=op, args=args):
+                written = registry.get(op).writes
+                assert written is not None
+                found = [args[written]]
             case Invoke(function=name, args=args):
                 found = [args[index] for index in self._results[name]]
             case _:
@@ -142,8 +144,8 @@ class _Resolution:
 
     def _expr(self, expr: Expr) -> Expr:
         resolved = walk.rebuild(expr, self._variable)
-        if isinstance(resolved, Call) and resolved.op == "tile.store":
-            self._check_written(resolved.args[2])
+        if isinstance(resolved, Call) and (written := registry.get(resolved.op).writes) is not None:
+            self._check_written(resolved.args[written])
         if isinstance(resolved, Invoke):
             self._check_call(resolved)
         return resolved
