@@ -26,6 +26,7 @@ class Program:
             [sys.executable, *map(str, arguments)],
             cwd=ROOT,
             env=environment,
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -45,6 +46,10 @@ class Program:
 
     def wait_gone(self, limit: float = 30) -> list[psutil.Process]:
         """Those of the family that are still there after `limit` seconds."""
+        try:
+            self.process.wait(limit)  # before psutil looks: it would take the exit status
+        except subprocess.TimeoutExpired:
+            return self.family()
         _, alive = psutil.wait_procs(self.family(), timeout=limit)
         return alive
 
@@ -62,5 +67,6 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Program]]:
     for program in programs:
         for process in program.family():
             process.kill()
+        program.process.stdin.close()
         program.process.stdout.close()
         program.process.wait()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,9 +13,10 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 DIGITS = ROOT / "examples" / "digits" / "digits.py"
+PYPTO = Path(sys.executable).with_name("pypto")
 
 
-@pytest.mark.parametrize("command", [[DIGITS], ["-m", "pypto", "run", DIGITS]], ids=["python", "pypto run"])
+@pytest.mark.parametrize("command", [[DIGITS], [PYPTO, "run", DIGITS]], ids=["python", "pypto run"])
 def test_the_main_job_recognises_as_many_digits_as_numpy(start: Callable, command: list[str | Path]) -> None:
     program = start(*command)
     output = program.process.stdout.read()
