@@ -6,6 +6,7 @@ import ast
 import builtins
 import symtable
 import sys
+import sysconfig
 import textwrap
 from collections.abc import Iterator
 from dataclasses import replace
@@ -167,10 +168,16 @@ def _modules(text: str, found: dict[str, object]) -> set[str]:
             continue
         seen.add(id(value))
         modules |= _modules_of(value)
-        # What installed packages use inside is their own business.
-        if isinstance(value, FunctionType) and "site-packages" not in value.__code__.co_filename:
+        if isinstance(value, FunctionType) and not _is_installed(value):
             pending += [value.__globals__[n] for n in value.__code__.co_names if n in value.__globals__]
+            pending += [Namespace(value).find(name) for name in value.__code__.co_freevars]
     return modules
+
+
+def _is_installed(function: FunctionType) -> bool:
+    """True for functions of Python and of installed packages: what they use inside is their own business."""
+    file = function.__code__.co_filename
+    return "site-packages" in file or file.startswith((sysconfig.get_path("stdlib"), "<frozen"))
 
 
 def _modules_of(value: object) -> set[str]:
