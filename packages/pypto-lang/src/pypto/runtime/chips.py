@@ -75,18 +75,14 @@ def _compile(output: OutputDirectory, configs: dict[str, _Config], progress: Pro
 
     parts = [(chip, part) for chip, (orchestration, kernels) in configs.items() for part in (*kernels, orchestration)]
     sources = {_path(chip, part): output.read(_path(chip, part)).decode() for chip, part in parts}
-    # A kernel that several orchestrations use stands in each one's folder; it is compiled once.
-    unique = {source: path for path, source in reversed(sources.items())}
-    units = [CompileUnit(name=str(output.path / path), source=source) for source, path in reversed(unique.items())]
+    units = [CompileUnit(name=str(output.path / path), source=source) for path, source in sources.items()]
     step = "compile kernels"
     progress(Progress(step, 0, len(units)))
     count = 0
 
-    def finished(unit: CompileUnit) -> None:
+    def finished(name: str, cached: bool, seconds: float) -> None:
         nonlocal count
         count += 1
-        progress(Progress(step, count, len(units), PurePath(unit.name).stem))
+        progress(Progress(step, count, len(units), PurePath(name).stem))
 
-    objects = KernelCompiler().compile(units, on_done=finished)
-    by_source = {unit.source: found for unit, found in zip(units, objects, strict=True)}
-    return {path: by_source[source] for path, source in sources.items()}
+    return dict(zip(sources, KernelCompiler().compile(units, on_done=finished), strict=True))
