@@ -15,7 +15,7 @@ use simpler_ipc::protocol::lane::{Elsewhere, Waiting};
 use simpler_ipc::protocol::ring::{Ring, RingControl, Usage};
 use simpler_ipc::protocol::sync::{AtomicU32, Ordering};
 use simpler_ipc::wait::{wait_for, Patience, Spin};
-use simpler_ipc::Result;
+use simpler_ipc::{Error, Result};
 
 /// Every interleaving with at most three preemptions (switches away from a thread that could have gone on): bugs of
 /// this kind need one or two, and without a bound the waiting loops have millions of interleavings.
@@ -145,6 +145,31 @@ fn a_server_that_moves_to_another_bell_is_woken_there() {
             0 => waiting.own.ring(),
             _ => elsewhere.ring(),
         }
+        server.join().unwrap();
+    });
+}
+
+#[test]
+fn a_reply_given_before_death_is_taken_instead_of_the_death() {
+    model(|| {
+        let shared = Arc::new((FrameHeader::default(), Bell::default(), AtomicU32::new(0)));
+        shared.0.post(0, Posted { kind: Kind::Task, nbytes: 0 });
+        let server = {
+            let shared = shared.clone();
+            thread::spawn(move || {
+                let (frame, replies, gone) = &*shared;
+                frame.finish(0, 0);
+                gone.store(1, Ordering::Release);
+                replies.ring();
+            })
+        };
+        let (frame, replies, gone) = &*shared;
+        let dead = || match gone.load(Ordering::Acquire) {
+            0 => Ok(()),
+            _ => Err(Error::Misused("the server is gone".to_owned())),
+        };
+        let look = || frame.finished(0, 8);
+        wait_for(replies, &Spin::new(), &mut Patience::forever(), "the model", look, dead).unwrap();
         server.join().unwrap();
     });
 }

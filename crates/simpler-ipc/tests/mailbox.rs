@@ -97,7 +97,10 @@ fn what_does_not_fit_is_refused_and_changes_nothing() {
         client.send(Kind::Task, &large),
         Err(Error::FrameTooLarge { nbytes, frame_bytes: FRAME_BYTES }) if nbytes == large.len()
     ));
-    assert_eq!(client.send(Kind::Task, b"fits").unwrap(), Some(0));
+    let frame = client.reserve().unwrap().unwrap();
+    assert!(matches!(client.post(Kind::Task, FRAME_BYTES + 1), Err(Error::FrameTooLarge { .. })));
+    frame.copy_from(b"fits");
+    assert_eq!(client.post(Kind::Task, 4).unwrap(), 0);
     server.recv(&mut no_wait()).unwrap();
     assert!(matches!(server.reply(0, &large), Err(Error::FrameTooLarge { .. })));
     server.reply(1, b"too large").unwrap();

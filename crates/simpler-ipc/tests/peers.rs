@@ -32,6 +32,7 @@ fn a_child_that_is_killed_is_reported_with_its_signal() {
 
 #[test]
 fn a_child_that_exits_is_reported_with_its_status() {
+    #[allow(clippy::zombie_processes)] // the peer reaps it
     let child = Command::new("sh").args(["-c", "exit 3"]).spawn().unwrap();
     let peer = Peer::open(child.id() as i32).unwrap();
     assert_eq!(peer.wait(&mut Patience::forever()).unwrap(), Exit { status: Some(3), signal: None });
