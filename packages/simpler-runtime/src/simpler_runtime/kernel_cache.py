@@ -91,7 +91,7 @@ class KernelCache:
                 _warned.add(self.directory)
                 warnings.warn(
                     f"compiled kernels are not kept: the cache in {self.directory} can't be used ({error}). "
-                    "Set SIMPLER_CACHE_DIR to a writable directory.",
+                    "Remove it if it is damaged, or set SIMPLER_CACHE_DIR to a directory that can be written.",
                     RuntimeWarning,
                     stacklevel=2,
                 )

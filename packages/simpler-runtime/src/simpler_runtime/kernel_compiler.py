@@ -220,19 +220,19 @@ class _Processes:
         finally:
             with self._lock:
                 self._running.discard(process)
-                _end(process)
+            _kill(process)
+            process.wait()
 
     def stop(self) -> None:
-        """Ends those that run; no other starts."""
+        """Kills those that run, which makes run() return; no other starts."""
         with self._lock:
             self._stopped = True
             for process in self._running:
-                _end(process)
+                _kill(process)
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """Kills the process and its children if it has not ended by itself; waits for it."""
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """Kills the process, if it has not ended by itself, and its children."""
     if process.poll() is None:
-        with contextlib.suppress(ProcessLookupError):  # the thread that reads its output was faster
+        with contextlib.suppress(ProcessLookupError):  # it has ended, and another thread knows already
             os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
