@@ -180,6 +180,23 @@ def test_uses_of_a_parameter_without_annotation_must_agree(programs):
     )
 
 
+def test_a_parameter_without_annotation_takes_what_fits_all_its_uses(programs):
+    added = method(KERNEL, "rows(self, a: pl.Tensor[[N, 16], pl.FP32], f: pl.Out[pl.Tensor[[N, M], pl.FP32]]):")
+    added += method(CHIP, "g(self, a, f, x, y):", "self.rows(a, f)\nself.kernel(a, f)\nself.rows(x, y)")
+    params = programs.program(FUNCTIONS + added).function("g").params
+    assert [str(param.type) for param in params] == [
+        "Tensor[[16, 16], FP32]",
+        "Tensor[[16, 16], FP32]",
+        "Tensor[[N, 16], FP32]",
+        "Tensor[[N, M], FP32]",
+    ]
+
+
+def test_parts_of_a_parameter_do_not_tell_its_type(programs):
+    added = method(CHIP, "g(self, a: T, «f»):", "self.kernel(a, f[0:16])")
+    programs.fails(SignatureError, "only parts of it are passed on", programs.program, FUNCTIONS + added)
+
+
 def test_two_kernels_may_share_a_parameter_that_one_updates_in_place(programs):
     program = programs.program(FUNCTIONS + method(CHIP, "g(self, a: pl.InOut[T]):", "self.kernel(a, a)"))
     assert program.function("g").params[0].direction.writes
@@ -268,6 +285,20 @@ def test_what_is_wrong_when_python_runs_it_is_an_error_at_that_line(programs, ki
         programs.program(text)
     assert caught.value.file is not None
     assert caught.value.file.endswith("module_1.py")
+
+
+@pytest.mark.parametrize(
+    ("kind", "message", "text"),
+    [
+        (SyntaxUnsupportedError, "f is async", "@mark\nasync def f(self): pass"),
+        (SyntaxUnsupportedError, "f is async", "@mark\nasync def f(self):\n    yield 1"),
+        (SignatureError, "len has another decorator", "@mark\n@functools.wraps(len)\ndef f(self): pass"),
+        (SignatureError, "marks functions written with def", "mark(lambda self: None)"),
+    ],
+)
+def test_what_is_no_plain_method_is_refused(programs, kind, message, text):
+    with pytest.raises(kind, match=message):
+        programs.program(f"import functools\nmark = pl.function(level=pl.Level.CHIP)\n{text}")
 
 
 def test_a_method_can_not_be_called_by_itself(programs):

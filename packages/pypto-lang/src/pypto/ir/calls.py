@@ -14,7 +14,6 @@ from pypto.ir.nodes import (
     FunctionKind,
     Invoke,
     NoneType,
-    Param,
     ScalarType,
     TensorType,
     TupleType,
@@ -136,11 +135,6 @@ def describe(expr: Expr) -> str:
     """How an error message names an argument."""
     text = print_expr(expr)
     return f"`{text}`" if len(text) <= 40 else "here"
-
-
-def writes(param: Param) -> bool:
-    """True where the function may write the argument of ``param``."""
-    return param.direction.writes
 
 
 def _misfit(expected: Type, argument: Expr, bindings: Bindings) -> str | None:

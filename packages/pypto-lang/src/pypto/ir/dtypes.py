@@ -61,11 +61,3 @@ BOOL = DType("BOOL", "bool", "bool", "BOOL", 1)
 INDEX = DType("INDEX", "int64", "int64_t", "INT64", 8)
 
 ALL: tuple[DType, ...] = (FP32, FP16, BF16, INT8, INT16, INT32, INT64, UINT8, UINT16, UINT32, UINT64, BOOL)
-
-
-def from_name(name: str) -> DType:
-    """The element type called ``name`` (``"FP32"``). Raises KeyError listing the names there are."""
-    for dtype in (*ALL, INDEX):
-        if dtype.name == name:
-            return dtype
-    raise KeyError(f"no dtype {name!r}; there are {', '.join(d.name for d in ALL)}")

@@ -309,7 +309,6 @@ class SubWorkerSource:
         uses_numpy: it refers to numpy.
         free: the names to be captured, each with the place of its first use.
         function: the Python function it comes from, or None (a printed program that was parsed from text).
-        first_line: line of the ``def`` in the user's file.
     """
 
     source: str
@@ -318,7 +317,6 @@ class SubWorkerSource:
     uses_numpy: bool = field(default=False, compare=False)
     free: tuple[tuple[str, Span], ...] = field(default=(), compare=False, repr=False)
     function: Callable[..., object] | None = field(default=None, compare=False, repr=False)
-    first_line: int = field(default=1, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,7 @@ from pypto.ir.dtypes import (
 )
 from pypto.language.annotations import FunctionType, InOut, Level, Out, Role, Scalar, Tensor, Tile, dynamic
 from pypto.language.decorators import function, program
-from pypto.language.operations import OPERATIONS, unknown
+from pypto.language.operations import find, names, unknown
 
 __all__ = [
     "BF16",
@@ -56,13 +56,14 @@ __all__ = [
     "function",
     "program",
 ]
-__all__ += sorted(OPERATIONS)
+__all__ += names()
 
 
 def __getattr__(name: str) -> Any:
     """An operation of the registry; AttributeError with the nearest name otherwise."""
-    if name in OPERATIONS:
-        return OPERATIONS[name]
+    operation = find(name)
+    if operation is not None:
+        return operation
     error = unknown(name, __all__)
     raise AttributeError(f"{error.message}. {error.hint}" if error.hint else error.message)
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import FunctionType as PythonFunction
 from typing import NoReturn
 
-from pypto.errors import PyptoError, SignatureError
+from pypto.errors import PyptoError, SignatureError, SyntaxUnsupportedError
 from pypto.ir.nodes import FunctionKind, Program, Span
 from pypto.language.annotations import FunctionType, Level, Role
 from pypto.parser.source import caller_span
@@ -60,8 +61,14 @@ def function(
     kind = kinds.pop()
 
     def mark(method: Callable[..., object]) -> FunctionDeclaration:
-        if not isinstance(method, PythonFunction):
+        if not isinstance(method, PythonFunction) or method.__name__ == "<lambda>":
             raise SignatureError(f"@pl.function marks functions written with def, not {method!r}", span)
+        if hasattr(method, "__wrapped__"):
+            raise SignatureError(
+                f"{method.__name__} has another decorator", span, "pl.function reads its source: remove it"
+            )
+        if inspect.iscoroutinefunction(method) or inspect.isasyncgenfunction(method):
+            raise SyntaxUnsupportedError(f"{method.__name__} is async: it would never run", span, "write def")
         return FunctionDeclaration(method, kind, span)
 
     return mark

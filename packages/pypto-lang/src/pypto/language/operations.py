@@ -37,7 +37,8 @@ class Operation:
 class OpFunction(Operation):
     """An operation of the op registry; ops of one spelling are one function, told apart by their first operand."""
 
-    def __init__(self, ops: tuple[Op, ...]) -> None:
+    def __init__(self, spelling: str) -> None:
+        ops = spelled(spelling)
         kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
         parameters = [
             inspect.Parameter(p.name, kind, default=None if p.optional else inspect.Parameter.empty)
@@ -45,8 +46,12 @@ class OpFunction(Operation):
         ]
         doc = "\n\n".join(op.doc for op in ops)
         takes = "\n".join(f"    {p.name}: {p.takes.value}." for p in ops[0].params)
-        super().__init__(ops[0].spelling, inspect.Signature(parameters), f"{doc}\n\nArgs:\n{takes}")
-        self.ops = ops
+        super().__init__(spelling, inspect.Signature(parameters), f"{doc}\n\nArgs:\n{takes}")
+
+    @property
+    def ops(self) -> tuple[Op, ...]:
+        """The ops that are spelled like this."""
+        return spelled(self.__name__)
 
 
 def _marker(name: str, parameters: str, doc: str) -> Operation:
@@ -64,8 +69,19 @@ RANGE = _marker(
 MIN = _marker("min", "a b", "The smaller of two numbers (not tiles: that is pl.minimum).")
 MAX = _marker("max", "a b", "The larger of two numbers (not tiles: that is pl.maximum).")
 
-OPERATIONS: dict[str, Operation] = {op.spelling: OpFunction(spelled(op.spelling)) for op in all_ops()}
-OPERATIONS |= {"range": RANGE, "min": MIN, "max": MAX}
+_OPERATIONS: dict[str, Operation] = {"range": RANGE, "min": MIN, "max": MAX}
+
+
+def find(name: str) -> Operation | None:
+    """The operation written ``pl.name``, or None. An op that was registered a moment ago is found."""
+    if name not in _OPERATIONS and spelled(name):
+        _OPERATIONS[name] = OpFunction(name)
+    return _OPERATIONS.get(name)
+
+
+def names() -> list[str]:
+    """Every name that ``find`` finds."""
+    return sorted({"range", "min", "max"} | {op.spelling for op in all_ops()})
 
 
 def unknown(name: str, known: list[str]) -> UnknownOpError:

@@ -42,7 +42,10 @@ class Signatures:
         self._kind = kind
         self._source = source
         self._names = AnnotationNames(namespace)
-        self._evaluated = function.__annotations__
+        try:
+            self._evaluated = function.__annotations__
+        except NameError:  # Python 3.14 evaluates them now; here they are, with the place of what is wrong
+            self._evaluated = {}
 
     def parameters(self) -> tuple[Param, ...]:
         """The parameters after ``self``.

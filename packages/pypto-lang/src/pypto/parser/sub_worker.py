@@ -28,7 +28,7 @@ def sub_worker_source(function: FunctionType, node: ast.FunctionDef, source: Sou
     _check(node, source, self_name)
     text = _standalone(node, source)
     free = tuple((name, _first_use(node, source, name)) for name in sorted(_free_names(text, source, node)))
-    return SubWorkerSource(text, free=free, function=function, first_line=node.lineno)
+    return SubWorkerSource(text, free=free, function=function)
 
 
 def resolve_program(program: Program) -> Program:

@@ -10,12 +10,15 @@ from pypto.ir.nodes import (
     UNKNOWN,
     Assign,
     Call,
+    Dim,
+    DimVar,
     Direction,
     Expr,
     Function,
     Invoke,
     Param,
     Program,
+    TensorType,
     Type,
     Var,
 )
@@ -100,22 +103,38 @@ def _inferred(function: Function, param: Param, uses: list[_Use]) -> Param:
     for use in uses:
         if not use.whole:
             continue
-        if first is None:
-            first, type_ = use, use.param.type
-        elif use.param.type != type_:
+        merged = use.param.type if first is None else _merged(type_, use.param.type)
+        first = first or use
+        if merged is None:
             raise TypeMismatchError(
                 f"parameter {param.name!r} of {function.name} has no annotation, and its uses disagree: "
                 f"{first.callee.name} takes {type_}, {use.callee.name} takes {use.param.type}",
                 use.argument.span,
                 f"annotate {param.name}",
             )
+        type_ = merged
     if type_ == UNKNOWN:
         raise SignatureError(
-            f"parameter {param.name!r} of {function.name} has no annotation, and it is passed to nothing that has one",
+            f"parameter {param.name!r} of {function.name} has no annotation, and "
+            + ("only parts of it are passed on" if uses else "it is passed to nothing that has one"),
             param.span,
             f"annotate it: {param.name}: pl.Tensor[[128, 128], pl.FP32]",
         )
     return replace(param, type=type_, direction=_direction([use.param.direction for use in uses]))
+
+
+def _merged(one: Type, other: Type) -> Type | None:
+    """The type that fits where ``one`` and where ``other`` is taken (a dynamic dimension takes any); None if none does."""
+    if not isinstance(one, TensorType) or not isinstance(other, TensorType):
+        return one if one == other else None
+    if one.dtype != other.dtype or len(one.shape) != len(other.shape):
+        return None
+    dims: list[Dim] = []
+    for a, b in zip(one.shape, other.shape, strict=True):
+        if isinstance(a, int) and isinstance(b, int) and a != b:
+            return None
+        dims.append(a if isinstance(a, int) or isinstance(b, DimVar) else b)
+    return TensorType(tuple(dims), one.dtype)
 
 
 def _direction(uses: list[Direction]) -> Direction:
