@@ -124,7 +124,7 @@ def _inferred(function: Function, param: Param, uses: list[_Use]) -> Param:
 
 
 def _merged(one: Type, other: Type) -> Type | None:
-    """The type that fits where ``one`` and where ``other`` is taken (a dynamic dimension takes any); None if none does."""
+    """The type that fits where ``one`` and where ``other`` is taken, if any: a dynamic dimension takes all."""
     if not isinstance(one, TensorType) or not isinstance(other, TensorType):
         return one if one == other else None
     if one.dtype != other.dtype or len(one.shape) != len(other.shape):
