@@ -56,10 +56,11 @@ def describe(array: object) -> ArrayInfo:
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(array, torch.Tensor):
         return _from_torch(array)
-    if not isinstance(array, type) and hasattr(array, "__array_interface__"):
-        return _from_interface(array, array.__array_interface__)
-    if hasattr(array, "__dlpack__"):
-        return _from_dlpack(array)
+    if not isinstance(array, type):  # a class has the attributes of its instances, too
+        if hasattr(array, "__array_interface__"):
+            return _from_interface(array, array.__array_interface__)
+        if hasattr(array, "__dlpack__"):
+            return _from_dlpack(array)
     try:
         view = np.asarray(memoryview(array))  # type: ignore[arg-type]
     except (TypeError, ValueError, NotImplementedError) as error:

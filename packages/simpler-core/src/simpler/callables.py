@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import marshal
-import pickle
 import threading
 from collections.abc import Callable
 from enum import Enum
@@ -149,9 +148,8 @@ def _python_entry(target: Callable[..., Any]) -> Entry:
     content: bytes | None
     try:
         content = cloudpickle.dumps(target)
-    except (pickle.PicklingError, TypeError, AttributeError, RecursionError, NotImplementedError, ValueError):
-        # Children forked later inherit it; it is the same content only as itself.
-        content = None
+    except Exception:  # whatever a captured object's __reduce__ raises
+        content = None  # children forked later inherit it; it is the same content only as itself
         identity = f"{getattr(target, '__module__', '')}:{name}@{id(target):x}".encode()
     else:
         identity = content

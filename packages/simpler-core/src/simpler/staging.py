@@ -122,33 +122,42 @@ class Staging:
         self._runs: dict[int, tuple[int, Copy]] = {}
         self.of_shared = 0  # copies of views with gaps of memory that children see too
 
-    def visible(self, info: ArrayInfo) -> bool:
+    def _visible(self, info: ArrayInfo) -> bool:
         """Whether children see every byte of it."""
         return self._memory.start <= info.start and info.end <= self._memory.end
+
+    def _in_place(self, info: ArrayInfo) -> bool:
+        return info.device or info.start == info.end or (info.strided is None and self._visible(info))
 
     def place(self, tensors: Sequence[Tensor], held: list[Copy]) -> list[int]:
         """The address that children use for each tensor of a task, making copies as needed.
 
         Copies the task now uses are appended to ``held``; give them to ``release`` when the task has ended.
         """
-        infos = [tensor.info for tensor in tensors]
         self._check_gaps(tensors)
-        hulls = self._hulls(infos)
+        hulls = self._hulls(tensors)
+        # First whatever is in the way goes, then copies are taken: a task must not wait for one it holds.
+        for tensor in tensors:
+            info = tensor.info
+            if not self._in_place(info):
+                if self._found(info, hulls) is None:
+                    self._make_way(runs_of(info) if info.strided is not None else [hulls[info.start]])
+            elif self.of_shared and not info.device:
+                self._make_way([(info.start, info.end)])
         addresses = []
-        for tensor, info in zip(tensors, infos, strict=True):
-            if info.device or info.start == info.end:
+        for tensor in tensors:
+            info = tensor.info
+            if self._in_place(info):
                 addresses.append(info.start)
-            elif info.strided is None and self.visible(info):
-                if self.of_shared:
-                    self._make_way([(info.start, info.end)])
-                addresses.append(info.start)
-            else:
-                copy = self._find(info, hulls)
-                copy.uses += 1
-                held.append(copy)
-                if tensor.writes and info.writable:
-                    copy.written.add((info.start, info.end))
-                addresses.append(copy.address + (info.start - copy.start if info.strided is None else 0))
+                continue
+            copy = self._found(info, hulls) or self._make(info, hulls)
+            copy.uses += 1
+            held.append(copy)
+            if copy.arrays[-1] is not info.array:
+                copy.arrays.append(info.array)
+            if tensor.writes and info.writable:
+                copy.written.add((info.start, info.end))
+            addresses.append(copy.address + (info.start - copy.start if info.strided is None else 0))
         return addresses
 
     def release(self, copies: Sequence[Copy]) -> None:
@@ -186,51 +195,55 @@ class Staging:
                         "share memory; one is written, and one has gaps between its elements: pass contiguous arrays"
                     )
 
-    def _hulls(self, infos: Sequence[ArrayInfo]) -> Runs:
-        """The ranges that a task's gapless arrays make up: where they overlap, they must share a copy."""
-        hulls: Runs = []
-        for start, end in sorted((info.start, info.end) for info in infos if info.strided is None):
-            if hulls and start < hulls[-1][1]:
-                hulls[-1] = (hulls[-1][0], max(end, hulls[-1][1]))
+    def _hulls(self, tensors: Sequence[Tensor]) -> dict[int, tuple[int, int]]:
+        """By start of a gapless array: the range that is copied for it.
+
+        Arrays of one task that overlap make up one range, so that they share a copy.
+        """
+        hulls: dict[int, tuple[int, int]] = {}
+        hull = (0, 0)
+        members: list[int] = []
+        for start, end in sorted((t.info.start, t.info.end) for t in tensors if t.info.strided is None):
+            if start < hull[1]:
+                hull = (hull[0], max(end, hull[1]))
             else:
-                hulls.append((start, end))
+                hull, members = (start, end), []
+            members.append(start)
+            for member in members:
+                hulls[member] = hull
         return hulls
 
-    def _find(self, info: ArrayInfo, hulls: Runs) -> Copy:
-        if info.strided is None:
-            hull = next((start, end) for start, end in hulls if start <= info.start and info.end <= end)
-            key: object = hull
-        else:
-            hull, key = None, layout_of(info)
-        copy = self._exact.get(key)
+    def _found(self, info: ArrayInfo, hulls: dict[int, tuple[int, int]]) -> Copy | None:
+        """The copy there is for an array, if there is one."""
+        if info.strided is not None:
+            return self._exact.get(layout_of(info))
+        hull = hulls[info.start]
+        copy = self._exact.get(hull)
         if copy is None:
-            if hull is not None:
-                copy = self._containing(*hull) or self._make(info, hull[0], [hull])
-            else:
-                copy = self._make(info, info.start, runs_of(info))
-            copy.keys.append(key)
-            self._exact[key] = copy
-        if copy.arrays[-1] is not info.array:
-            copy.arrays.append(info.array)
+            index = bisect_right(self._starts, hull[0]) - 1
+            if index >= 0:
+                run_end, other = self._runs[self._starts[index]]
+                if hull[1] <= run_end and other.strided is None:
+                    copy = other
+                    copy.keys.append(hull)
+                    self._exact[hull] = copy
         return copy
 
-    def _containing(self, start: int, end: int) -> Copy | None:
-        index = bisect_right(self._starts, start) - 1
-        if index >= 0:
-            run_end, copy = self._runs[self._starts[index]]
-            if end <= run_end and copy.strided is None:
-                return copy
-        return None
-
-    def _make(self, info: ArrayInfo, start: int, runs: Runs) -> Copy:
+    def _make(self, info: ArrayInfo, hulls: dict[int, tuple[int, int]]) -> Copy:
         if len(self._copies) >= MAX_COPIES:
             self.settle_idle()
-        shared = self.visible(info)
+        shared = self._visible(info)
         if shared:  # tasks may be at work on these very bytes, in place
             self._drain()
-        self._make_way(runs)
         view = info.strided
-        nbytes = runs[0][1] - start if view is None else view.nbytes
+        key: object
+        if view is None:
+            key = start, end = hulls[info.start]
+            runs = [(start, end)]
+            nbytes = end - start
+        else:
+            key, start, runs, nbytes = layout_of(info), info.start, runs_of(info), view.nbytes
+        self._make_way(runs)
         address = self._allocate(0, nbytes, f"the copy of an array of shape {list(info.shape)}")
         copy = Copy(info, start, address, runs, shared)
         if view is None:
@@ -239,6 +252,8 @@ class Staging:
             np.copyto(self._view(copy, view), view)
         self.of_shared += shared
         self._copies[address] = copy
+        copy.keys.append(key)
+        self._exact[key] = copy
         for run_start, run_end in runs:
             self._starts.insert(bisect_left(self._starts, run_start), run_start)
             self._runs[run_start] = (run_end, copy)
