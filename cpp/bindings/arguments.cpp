@@ -18,7 +18,8 @@ ContinuousTensor make_tensor(uint64_t data, const nb::sequence &shapes, DataType
   t.child_memory = child_memory ? 1 : 0;
   for (nb::handle extent : shapes) {
     if (t.ndims == MAX_TENSOR_DIMS)
-      throw std::invalid_argument("a ContinuousTensor has at most 5 dimensions, got " + std::to_string(nb::len(shapes)));
+      throw std::invalid_argument("a ContinuousTensor has at most 5 dimensions, got " +
+                                  std::to_string(nb::len(shapes)));
     const auto value = nb::cast<int64_t>(nb::steal(PyNumber_Index(extent.ptr())));
     if (value < 0 || value > std::numeric_limits<uint32_t>::max())
       throw std::invalid_argument("extent " + std::to_string(value) + " of dimension " + std::to_string(t.ndims) +
@@ -71,7 +72,8 @@ void bind_tensors(nb::module_ &m) {
       .value("UINT32", DataType::UINT32)
       .value("UINT64", DataType::UINT64)
       .value("BOOL", DataType::BOOL)
-      .def_prop_ro("itemsize", [](DataType dtype) { return itemsize(dtype); }, "Bytes of one element.")
+      .def_prop_ro(
+          "itemsize", [](DataType dtype) { return itemsize(dtype); }, "Bytes of one element.")
       .def_prop_ro(
           "numpy",
           [](DataType dtype) { return dtype == DataType::BFLOAT16 ? nb::none() : nb::object(nb::str(name_of(dtype))); },
@@ -84,32 +86,38 @@ void bind_tensors(nb::module_ &m) {
       .value("OUT", TensorArgType::OUT, "written, perhaps in part: the rest keeps its bytes")
       .value("INOUT", TensorArgType::INOUT, "read and written")
       .value("OUTPUT_EXISTING", TensorArgType::OUTPUT_EXISTING, "written, in a buffer that exists already")
-      .value("NO_DEP", TensorArgType::NO_DEP, "used, but makes no dependency and waits for none")
-      .value("INPUT", TensorArgType::IN, "IN")
-      .value("OUTPUT", TensorArgType::OUT, "OUT");
+      .value("NO_DEP", TensorArgType::NO_DEP, "used, but makes no dependency and waits for none");
+  const nb::object tags = m.attr("TensorArgType");
+  for (const auto &[alias, name] : {std::pair{"INPUT", "IN"}, std::pair{"OUTPUT", "OUT"}}) {
+    tags.attr(alias) = tags.attr(name);
+    tags.attr("_member_map_")[alias] = tags.attr(name); // what makes it an alias to Python's enum
+  }
   for (const char *name : {"IN", "OUT", "INOUT", "OUTPUT_EXISTING", "NO_DEP"})
-    m.attr(name) = m.attr("TensorArgType").attr(name);
+    m.attr(name) = tags.attr(name);
 
   nb::class_<ContinuousTensor> tensor(m, "ContinuousTensor",
                                       "A dense row-major tensor: where it is, its extents, its dtype. Owns no memory.");
-  tensor.def_static("make", make_tensor, "data"_a, "shapes"_a, "dtype"_a, "child_memory"_a = false,
-                    nb::sig("def make(data: int, shapes: collections.abc.Sequence[int], dtype: DataType, "
-                            "child_memory: bool = False) -> ContinuousTensor"),
-                    "data: address of the first element. shapes: at most 5 extents. child_memory: data is an address in\n"
-                    "the chip's own memory. Raises ValueError for extents that can't be.");
+  tensor.def_static(
+      "make", make_tensor, "data"_a, "shapes"_a, "dtype"_a, "child_memory"_a = false,
+      nb::sig("def make(data: int, shapes: collections.abc.Sequence[int], dtype: DataType, "
+              "child_memory: bool = False) -> ContinuousTensor"),
+      "data: address of the first element. shapes: at most 5 extents. child_memory: data is an address in\n"
+      "the chip's own memory. Raises ValueError for extents that can't be.");
   tensor.def_ro("data", &ContinuousTensor::data, "Address of the first element.")
       .def_prop_ro("shapes", shapes_of, nb::sig("def shapes(self) -> tuple[int, ...]"), "Extents.")
       .def_ro("ndims", &ContinuousTensor::ndims)
       .def_prop_ro("dtype", &ContinuousTensor::type)
-      .def_prop_ro("child_memory", [](const ContinuousTensor &t) { return t.child_memory != 0; },
-                   "data is an address in the chip's own memory.")
+      .def_prop_ro(
+          "child_memory", [](const ContinuousTensor &t) { return t.child_memory != 0; },
+          "data is an address in the chip's own memory.")
       .def_prop_ro("nbytes", nbytes_of, "Bytes of all elements.")
-      .def("__eq__",
-           [](const ContinuousTensor &a, nb::handle b) {
-             return nb::isinstance<ContinuousTensor>(b) &&
-                    std::memcmp(&a, &nb::cast<const ContinuousTensor &>(b), sizeof a) == 0;
-           },
-           nb::sig("def __eq__(self, other: object, /) -> bool"))
+      .def(
+          "__eq__",
+          [](const ContinuousTensor &a, nb::handle b) {
+            return nb::isinstance<ContinuousTensor>(b) &&
+                   std::memcmp(&a, &nb::cast<const ContinuousTensor &>(b), sizeof a) == 0;
+          },
+          nb::sig("def __eq__(self, other: object, /) -> bool"))
       .def("__hash__",
            [](const ContinuousTensor &t) {
              return std::hash<std::string_view>{}({reinterpret_cast<const char *>(&t), sizeof t});
@@ -189,9 +197,7 @@ void bind_task_args(nb::module_ &m) {
             self.tags.push_back(tag);
             return self;
           },
-          "tensor"_a, "tag"_a = TensorArgType::IN, nb::rv_policy::none,
-          nb::sig("def add_tensor(self, tensor: ContinuousTensor, tag: TensorArgType = TensorArgType.IN) -> TaskArgs"),
-          "Appends a tensor; gives self.")
+          "tensor"_a, "tag"_a = TensorArgType::IN, nb::rv_policy::none, "Appends a tensor; gives self.")
       .def(
           "add_scalar",
           [](TaskArgs &self, nb::handle value) -> TaskArgs & {
@@ -199,49 +205,56 @@ void bind_task_args(nb::module_ &m) {
             return self;
           },
           "value"_a, nb::rv_policy::none, nb::sig("def add_scalar(self, value: int | float | bool) -> TaskArgs"),
-          "Appends a scalar; gives self. A float is stored as the bits of a double. Raises ValueError for an int beyond\n"
+          "Appends a scalar; gives self. A float is stored as the bits of a double. Raises ValueError for an int "
+          "beyond\n"
           "64 bits.")
       .def_prop_ro("tensor_count", [](const TaskArgs &self) { return self.tensors.size(); })
       .def_prop_ro("scalar_count", [](const TaskArgs &self) { return self.scalars.size(); })
-      .def("tensor",
-           [](const TaskArgs &self, int64_t i) { return self.tensors[checked(self, i, self.tensors.size(), "tensors")]; },
-           "i"_a, "Tensor i. Raises IndexError.")
-      .def("tag",
-           [](const TaskArgs &self, int64_t i) { return self.tags[checked(self, i, self.tags.size(), "tensors")]; },
-           "i"_a, "Tag of tensor i; IN for arguments read from a blob, which carries none.")
-      .def("scalar",
-           [](const TaskArgs &self, int64_t i) {
-             return static_cast<int64_t>(self.scalars[checked(self, i, self.scalars.size(), "scalars")]);
-           },
-           "i"_a, "Scalar i as a signed 64-bit integer.")
-      .def("scalar_float",
-           [](const TaskArgs &self, int64_t i) {
-             double number;
-             std::memcpy(&number, &self.scalars[checked(self, i, self.scalars.size(), "scalars")], sizeof number);
-             return number;
-           },
-           "i"_a, "Scalar i, which was added as a float.")
-      .def_prop_ro("blob_nbytes",
-                   [](const TaskArgs &self) {
-                     return blob_nbytes(self.view().tensor_count, self.view().scalar_count);
-                   },
-                   "Bytes that write_blob writes.")
+      .def(
+          "tensor",
+          [](const TaskArgs &self, int64_t i) {
+            return self.tensors[checked(self, i, self.tensors.size(), "tensors")];
+          },
+          "i"_a, "Tensor i. Raises IndexError.")
+      .def(
+          "tag",
+          [](const TaskArgs &self, int64_t i) { return self.tags[checked(self, i, self.tags.size(), "tensors")]; },
+          "i"_a, "Tag of tensor i; IN for arguments read from a blob, which carries none.")
+      .def(
+          "scalar",
+          [](const TaskArgs &self, int64_t i) {
+            return static_cast<int64_t>(self.scalars[checked(self, i, self.scalars.size(), "scalars")]);
+          },
+          "i"_a, "Scalar i as a signed 64-bit integer.")
+      .def(
+          "scalar_float",
+          [](const TaskArgs &self, int64_t i) {
+            double number;
+            std::memcpy(&number, &self.scalars[checked(self, i, self.scalars.size(), "scalars")], sizeof number);
+            return number;
+          },
+          "i"_a, "Scalar i, which was added as a float.")
+      .def_prop_ro(
+          "blob_nbytes",
+          [](const TaskArgs &self) { return blob_nbytes(self.view().tensor_count, self.view().scalar_count); },
+          "Bytes that write_blob writes.")
       .def(
           "write_blob",
           [](const TaskArgs &self, nb::handle buffer, size_t offset) {
             const Buffer to(buffer, true);
             const TaskArgsView view = self.view();
-            check_room(blob_nbytes(view.tensor_count, view.scalar_count),
-                       to.nbytes() - std::min(offset, to.nbytes()), "argument blob");
+            check_room(blob_nbytes(view.tensor_count, view.scalar_count), to.nbytes() - std::min(offset, to.nbytes()),
+                       "argument blob");
             return write_blob(view, to.data() + offset);
           },
           "buffer"_a, "offset"_a = 0,
-          nb::sig("def write_blob(self, buffer: collections.abc.Buffer, offset: int = 0) -> int"),
+          nb::sig("def write_blob(self, buffer: typing_extensions.Buffer, offset: int = 0) -> int"),
           "Writes the arguments without their tags into a writable buffer; gives the bytes written. Raises ValueError\n"
           "when they don't fit.")
-      .def_static("read_blob", read_blob_from, "buffer"_a, "nbytes"_a,
-                  nb::sig("def read_blob(buffer: collections.abc.Buffer | int, nbytes: int) -> TaskArgs"),
-                  "Copies the arguments out of a blob in a buffer, or at an address. Raises ValueError for a damaged one.");
+      .def_static(
+          "read_blob", read_blob_from, "buffer"_a, "nbytes"_a,
+          nb::sig("def read_blob(buffer: typing_extensions.Buffer | int, nbytes: int) -> TaskArgs"),
+          "Copies the arguments out of a blob in a buffer, or at an address. Raises ValueError for a damaged one.");
 }
 
 const std::pair<const char *, int32_t CallConfig::*> CONFIG_FIELDS[] = {
@@ -294,14 +307,15 @@ void bind_call_config(nb::module_ &m) {
       "Raises ValueError for an output_prefix of more than 1023 bytes.");
   for (const auto &[name, field] : CONFIG_FIELDS)
     config.def_rw(name, field);
-  config.def_prop_rw("output_prefix", [](const CallConfig &self) { return std::string(self.output_prefix); },
-                     set_output_prefix)
-      .def("__eq__",
-           [](const CallConfig &a, nb::handle b) {
-             return nb::isinstance<CallConfig>(b) &&
-                    std::memcmp(&a, &nb::cast<const CallConfig &>(b), sizeof a) == 0;
-           },
-           nb::sig("def __eq__(self, other: object, /) -> bool"))
+  config
+      .def_prop_rw(
+          "output_prefix", [](const CallConfig &self) { return std::string(self.output_prefix); }, set_output_prefix)
+      .def(
+          "__eq__",
+          [](const CallConfig &a, nb::handle b) {
+            return nb::isinstance<CallConfig>(b) && std::memcmp(&a, &nb::cast<const CallConfig &>(b), sizeof a) == 0;
+          },
+          nb::sig("def __eq__(self, other: object, /) -> bool"))
       .def("__repr__", [](const CallConfig &self) { return repr(self); });
 }
 
@@ -332,8 +346,9 @@ size_t write_task(nb::handle buffer, const nb::bytes &digest, const CallConfig &
 
 void bind_task_frame(nb::module_ &m) {
   nb::class_<TaskFrame>(m, "TaskFrame", "A task frame that was read: whose digest, how, with which arguments.")
-      .def_prop_ro("digest", [](const TaskFrame &self) { return nb::bytes(self.header.digest, DIGEST_NBYTES); },
-                   "The 32 bytes that name the callable.")
+      .def_prop_ro(
+          "digest", [](const TaskFrame &self) { return nb::bytes(self.header.digest, DIGEST_NBYTES); },
+          "The 32 bytes that name the callable.")
       .def_prop_ro("config", [](const TaskFrame &self) { return self.header.config; })
       .def_ro("args_address", &TaskFrame::args_address, "Where the argument blob lies, in the buffer.")
       .def_prop_ro("args_nbytes", [](const TaskFrame &self) { return self.header.args_nbytes; })
@@ -347,11 +362,13 @@ void bind_task_frame(nb::module_ &m) {
             return read_blob_at(from.data() + TASK_FRAME_ARGS_OFFSET, self.header.args_nbytes);
           },
           "A copy of the arguments. Raises ValueError for damaged ones.");
-  m.def("write_task", write_task, "buffer"_a, "digest"_a, "config"_a, "args"_a,
-        nb::sig("def write_task(buffer: collections.abc.Buffer, digest: bytes, config: CallConfig, args: TaskArgs) -> int"),
-        "Writes a task frame into a writable buffer; gives the bytes written. Raises ValueError when it does not fit,\n"
-        "saying both sizes, and for a digest that has not 32 bytes.");
-  m.def("read_task", read_task, "buffer"_a, nb::sig("def read_task(buffer: collections.abc.Buffer) -> TaskFrame"),
+  m.def(
+      "write_task", write_task, "buffer"_a, "digest"_a, "config"_a, "args"_a,
+      nb::sig(
+          "def write_task(buffer: typing_extensions.Buffer, digest: bytes, config: CallConfig, args: TaskArgs) -> int"),
+      "Writes a task frame into a writable buffer; gives the bytes written. Raises ValueError when it does not fit,\n"
+      "saying both sizes, and for a digest that has not 32 bytes.");
+  m.def("read_task", read_task, "buffer"_a, nb::sig("def read_task(buffer: typing_extensions.Buffer) -> TaskFrame"),
         "Reads a task frame; its arguments stay where they are. Raises ValueError for a damaged one.");
 }
 

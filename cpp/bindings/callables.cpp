@@ -29,7 +29,8 @@ void bind_callables(nb::module_ &m) {
             new (self) KernelSource{func_id, std::move(name), core_type, copy_of(object), std::move(symbol)};
           },
           "func_id"_a, "name"_a, "core_type"_a, "object"_a, "symbol"_a = "kernel",
-          "func_id: what the orchestration calls it, unique in its callable. name: for messages. core_type: the cores it\n"
+          "func_id: what the orchestration calls it, unique in its callable. name: for messages. core_type: the cores "
+          "it\n"
           "runs on. object: a shared object, as KernelCompiler gives it. symbol: its entry point.")
       .def_ro("func_id", &KernelSource::func_id)
       .def_ro("name", &KernelSource::name)
@@ -61,30 +62,36 @@ void bind_callables(nb::module_ &m) {
             const Buffer from(buffer, false);
             return ChipCallable::from_bytes({from.data(), from.nbytes()});
           },
-          "buffer"_a, nb::sig("def from_bytes(buffer: collections.abc.Buffer) -> ChipCallable"),
+          "buffer"_a, nb::sig("def from_bytes(buffer: typing_extensions.Buffer) -> ChipCallable"),
           "The callable whose to_bytes() these are. Raises CallableError for truncated, damaged or foreign bytes.")
-      .def("to_bytes", [](const ChipCallable &self) { return to_python(self.bytes()); },
-           "The whole buffer; equal for equal contents.")
+      .def(
+          "to_bytes", [](const ChipCallable &self) { return to_python(self.bytes()); },
+          "The whole buffer; equal for equal contents.")
       .def_prop_ro("name", [](const ChipCallable &self) { return std::string(self.name()); })
-      .def_prop_ro("signature",
-                   [](const ChipCallable &self) {
-                     return std::vector<TensorArgType>(self.signature().begin(), self.signature().end());
-                   },
-                   "One tag for each tensor argument.")
+      .def_prop_ro(
+          "signature",
+          [](const ChipCallable &self) {
+            return std::vector<TensorArgType>(self.signature().begin(), self.signature().end());
+          },
+          "One tag for each tensor argument.")
       .def_prop_ro("scalar_count", &ChipCallable::scalar_count)
-      .def_prop_ro("kernels",
-                   [](const ChipCallable &self) {
-                     std::vector<std::string> names;
-                     for (const ChipCallable::Kernel &kernel : self.kernels())
-                       names.emplace_back(kernel.name);
-                     return names;
-                   },
-                   "Names of the kernels.")
-      .def_prop_ro("header_nbytes", [](const ChipCallable &self) { return self.layout().header_nbytes; },
-                   "Bytes before the first object.")
-      .def_prop_ro("nbytes", [](const ChipCallable &self) { return self.layout().total_nbytes; }, "Bytes of the buffer.")
-      .def_prop_ro("content_hash", [](const ChipCallable &self) { return self.layout().content_hash; },
-                   "64-bit hash of the buffer: no proof of equality.")
+      .def_prop_ro(
+          "kernels",
+          [](const ChipCallable &self) {
+            std::vector<std::string> names;
+            for (const ChipCallable::Kernel &kernel : self.kernels())
+              names.emplace_back(kernel.name);
+            return names;
+          },
+          "Names of the kernels.")
+      .def_prop_ro(
+          "header_nbytes", [](const ChipCallable &self) { return self.layout().header_nbytes; },
+          "Bytes before the first object.")
+      .def_prop_ro(
+          "nbytes", [](const ChipCallable &self) { return self.layout().total_nbytes; }, "Bytes of the buffer.")
+      .def_prop_ro(
+          "content_hash", [](const ChipCallable &self) { return self.layout().content_hash; },
+          "64-bit hash of the buffer: no proof of equality.")
       .def("__repr__", [](const ChipCallable &self) {
         return "ChipCallable('" + std::string(self.name()) + "', " + std::to_string(self.kernels().size()) +
                " kernels, " + std::to_string(self.layout().total_nbytes) + " bytes)";

@@ -42,15 +42,16 @@ void bind_platform(nb::module_ &m) {
       .def_prop_ro("aiv_cores", [](const PlatformInfo &self) { return self.cores(CoreType::AIV); })
       .def_ro("aicpu_threads", &PlatformInfo::aicpu_threads)
       .def_ro("dies", &PlatformInfo::dies)
-      .def_prop_ro("aic_memory_bytes", [](const PlatformInfo &self) { return self.core_memory_nbytes[0]; },
-                   "Local memory of one AIC core; 0: unlimited.")
-      .def_prop_ro("aiv_memory_bytes", [](const PlatformInfo &self) { return self.core_memory_nbytes[1]; },
-                   "Local memory of one AIV core; 0: unlimited.")
-      .def_prop_ro("core_memory_bytes",
-                   [](const PlatformInfo &self) {
-                     return std::min(self.core_memory_nbytes[0], self.core_memory_nbytes[1]);
-                   },
-                   "Local memory that any core has at least; 0: unlimited.")
+      .def_prop_ro(
+          "aic_memory_bytes", [](const PlatformInfo &self) { return self.core_memory_nbytes[0]; },
+          "Local memory of one AIC core; 0: unlimited.")
+      .def_prop_ro(
+          "aiv_memory_bytes", [](const PlatformInfo &self) { return self.core_memory_nbytes[1]; },
+          "Local memory of one AIV core; 0: unlimited.")
+      .def_prop_ro(
+          "core_memory_bytes",
+          [](const PlatformInfo &self) { return std::min(self.core_memory_nbytes[0], self.core_memory_nbytes[1]); },
+          "Local memory that any core has at least; 0: unlimited.")
       .def_ro("device_memory_bytes", &PlatformInfo::device_memory_nbytes, "0: unlimited.")
       .def_ro("separate_memory", &PlatformInfo::separate_memory, "False: kernels work on host memory in place.")
       .def("__repr__", [](const PlatformInfo &self) {
@@ -73,9 +74,10 @@ void bind_platform(nb::module_ &m) {
 void bind_worker(nb::module_ &m) {
   bind_platform(m);
 
-  nb::class_<ChipWorker> worker(m, "ChipWorker",
-                                "One chip: its prepared callables and its memory. Safe to call from several threads, which\n"
-                                "are served one at a time. A worker belongs to the process that called init().");
+  nb::class_<ChipWorker> worker(
+      m, "ChipWorker",
+      "One chip: its prepared callables and its memory. Safe to call from several threads, which\n"
+      "are served one at a time. A worker belongs to the process that called init().");
   worker
       .def(
           "__init__",
@@ -90,13 +92,16 @@ void bind_worker(nb::module_ &m) {
           },
           nb::kw_only(), "platform"_a = "cpu", "runtime"_a = "tensormap_and_ringbuffer", "device_id"_a = 0,
           "threads"_a = 0, "heap_ring_nbytes"_a = 0, "task_ring_slots"_a = 0,
-          "platform: a name in platforms(). threads: OS threads its cores share; 0 means as many as CPUs this process may\n"
+          "platform: a name in platforms(). threads: OS threads its cores share; 0 means as many as CPUs this process "
+          "may\n"
           "use. heap_ring_nbytes: size of each of the four heap rings an orchestration allocates from; 0 means 1 GiB.\n"
           "task_ring_slots: tasks in flight; 0 means 1024. Raises PlatformError, naming what works here.")
-      .def("init", [](ChipWorker &self) { without_gil([&] { self.init(); }); },
-           "Opens the chip. Does nothing when it is open. Raises DeviceMemoryError when address space is short.")
-      .def("finalize", [](ChipWorker &self) { without_gil([&] { self.finalize(); }); },
-           "Unloads every callable and gives memory and threads back. Does nothing when the chip is not open.")
+      .def(
+          "init", [](ChipWorker &self) { without_gil([&] { self.init(); }); },
+          "Opens the chip. Does nothing when it is open. Raises DeviceMemoryError when address space is short.")
+      .def(
+          "finalize", [](ChipWorker &self) { without_gil([&] { self.finalize(); }); },
+          "Unloads every callable and gives memory and threads back. Does nothing when the chip is not open.")
       .def(
           "__enter__",
           [](ChipWorker &self) -> ChipWorker & {
@@ -113,7 +118,8 @@ void bind_worker(nb::module_ &m) {
             without_gil([&] { self.prepare_callable(callable_id, callable); });
           },
           nb::kw_only(), "callable_id"_a, "callable"_a,
-          "Loads a callable into a slot, 0 to MAX_CALLABLES - 1. Raises CallableError: no such slot, a slot in use, an\n"
+          "Loads a callable into a slot, 0 to MAX_CALLABLES - 1. Raises CallableError: no such slot, a slot in use, "
+          "an\n"
           "object that can't be loaded, a missing symbol.")
       .def(
           "unregister_callable",
@@ -129,7 +135,8 @@ void bind_worker(nb::module_ &m) {
           nb::kw_only(), "callable_id"_a, "args"_a, "config"_a = CallConfig(),
           nb::sig("def run_prepared(self, *, callable_id: int, args: TaskArgs, config: CallConfig = ...) -> None"),
           "Runs the callable in that slot to its end. Host tensors are brought to the chip and, by the callable's\n"
-          "signature, back; child_memory tensors are used in place. When it fails, host tensors keep what they had, on\n"
+          "signature, back; child_memory tensors are used in place. When it fails, host tensors keep what they had, "
+          "on\n"
           "platforms with separate memory. The GIL is released; Ctrl-C ends it between two kernels.\n"
           "Raises CallableError (slot, number of arguments), CallConfigError, KernelError, RingFullError,\n"
           "DeviceMemoryError.")
@@ -146,10 +153,12 @@ void bind_worker(nb::module_ &m) {
                   "...) -> None"),
           "As run_prepared, with arguments read in place from the blob at address ptr, at most capacity bytes of it.\n"
           "Raises CallableError for a damaged blob, too.")
-      .def("malloc", [](ChipWorker &self, uint64_t nbytes) { return without_gil([&] { return self.malloc(nbytes); }); },
-           "nbytes"_a, "Address of a new block of device memory. Raises DeviceMemoryError when there is no room.")
-      .def("free", [](ChipWorker &self, uint64_t ptr) { without_gil([&] { self.free(ptr); }); }, "ptr"_a,
-           "Gives a block back. Raises DeviceMemoryError unless malloc gave that address.")
+      .def(
+          "malloc", [](ChipWorker &self, uint64_t nbytes) { return without_gil([&] { return self.malloc(nbytes); }); },
+          "nbytes"_a, "Address of a new block of device memory. Raises DeviceMemoryError when there is no room.")
+      .def(
+          "free", [](ChipWorker &self, uint64_t ptr) { without_gil([&] { self.free(ptr); }); }, "ptr"_a,
+          "Gives a block back. Raises DeviceMemoryError unless malloc gave that address.")
       .def(
           "copy_to",
           [](ChipWorker &self, uint64_t dst_dev, nb::handle src_buffer) {
@@ -157,7 +166,7 @@ void bind_worker(nb::module_ &m) {
             without_gil([&] { self.copy_to(dst_dev, from.data(), from.nbytes()); });
           },
           "dst_dev"_a, "src_buffer"_a,
-          nb::sig("def copy_to(self, dst_dev: int, src_buffer: collections.abc.Buffer) -> None"),
+          nb::sig("def copy_to(self, dst_dev: int, src_buffer: typing_extensions.Buffer) -> None"),
           "Copies all of a buffer to device memory. Raises DeviceMemoryError unless it fits one live block.")
       .def(
           "copy_from",
@@ -166,14 +175,15 @@ void bind_worker(nb::module_ &m) {
             without_gil([&] { self.copy_from(to.data(), src_dev, to.nbytes()); });
           },
           "dst_buffer"_a, "src_dev"_a,
-          nb::sig("def copy_from(self, dst_buffer: collections.abc.Buffer, src_dev: int) -> None"),
-          "Fills a writable buffer from device memory. Raises DeviceMemoryError unless that range is in one live block.")
-      .def_prop_ro("aicpu_dlopen_count",
-                   [](ChipWorker &self) { return without_gil([&] { return self.aicpu_dlopen_count(); }); },
-                   "Orchestrations loaded on an AICPU so far: one for each distinct content, while it stays loaded.")
-      .def_prop_ro("host_dlopen_count",
-                   [](ChipWorker &self) { return without_gil([&] { return self.host_dlopen_count(); }); },
-                   "Orchestrations loaded on the host so far: none, with this runtime.")
+          nb::sig("def copy_from(self, dst_buffer: typing_extensions.Buffer, src_dev: int) -> None"),
+          "Fills a writable buffer from device memory. Raises DeviceMemoryError unless that range is in one live "
+          "block.")
+      .def_prop_ro(
+          "aicpu_dlopen_count", [](ChipWorker &self) { return without_gil([&] { return self.aicpu_dlopen_count(); }); },
+          "Orchestrations loaded on an AICPU so far: one for each distinct content, while it stays loaded.")
+      .def_prop_ro(
+          "host_dlopen_count", [](ChipWorker &self) { return without_gil([&] { return self.host_dlopen_count(); }); },
+          "Orchestrations loaded on the host so far: none, with this runtime.")
       .def_prop_ro("platform", [](const ChipWorker &self) { return self.options().platform; })
       .def_prop_ro("device_id", [](const ChipWorker &self) { return self.options().device_id; });
   worker.attr("MAX_CALLABLES") = MAX_CALLABLES;

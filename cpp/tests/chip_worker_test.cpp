@@ -86,7 +86,8 @@ TEST_P(OnEveryPlatform, RunsAGraphWithTensorsOfItsOwn) {
   std::iota(y.begin(), y.end(), 100.0F);
   for (size_t i = 0; i < x.size(); ++i)
     expected[i] = x[i] + 5 * y[i];
-  Args chain{{tensor(x.data(), {rows, columns}), tensor(y.data(), {rows, columns}), tensor(z.data(), {rows, columns})}, {5}};
+  Args chain{{tensor(x.data(), {rows, columns}), tensor(y.data(), {rows, columns}), tensor(z.data(), {rows, columns})},
+             {5}};
   worker.run_prepared(1, chain.view(), {.block_dim = 2});
   EXPECT_EQ(z, expected);
 }
@@ -222,7 +223,8 @@ TEST(ChipWorker, WrongArgumentsAreNamed) {
   args.tensors[1].dtype = 200;
   expect_mentions(message_of<CallableError>([&] { worker.run_prepared(0, args.view(), {}); }), {"unknown dtype"});
   args.tensors[1] = tensor(nullptr, {1, 4});
-  expect_mentions(message_of<CallableError>([&] { worker.run_prepared(0, args.view(), {}); }), {"argument 1", "address 0"});
+  expect_mentions(message_of<CallableError>([&] { worker.run_prepared(0, args.view(), {}); }),
+                  {"argument 1", "address 0"});
 }
 
 TEST(ChipWorker, ConfigsBeyondThePlatformAreNamed) {
@@ -268,7 +270,8 @@ size_t loaded_files() {
   size_t count = 0;
   for (const auto &entry : std::filesystem::directory_iterator("/proc/self/fd")) {
     std::error_code ignored; // the iterator's own one is gone by now
-    count += std::filesystem::read_symlink(entry.path(), ignored).string().find("_kernel_callable") != std::string::npos;
+    count +=
+        std::filesystem::read_symlink(entry.path(), ignored).string().find("_kernel_callable") != std::string::npos;
   }
   return count;
 }
@@ -292,8 +295,12 @@ TEST(ChipWorker, UnloadsWhatItsUserForgot) {
 TEST(ChipWorker, ACallableThatCanNotBeLoadedLeavesTheSlotFree) {
   ChipWorker worker({.platform = "a2a3sim"});
   worker.init();
-  const ChipCallable broken = ChipCallable::build(
-      {"broken", object("add_orchestration"), "orchestrate", {}, 0, {{0, "k", CoreType::AIV, object("add_kernel"), "nope"}}});
+  const ChipCallable broken = ChipCallable::build({"broken",
+                                                   object("add_orchestration"),
+                                                   "orchestrate",
+                                                   {},
+                                                   0,
+                                                   {{0, "k", CoreType::AIV, object("add_kernel"), "nope"}}});
   expect_mentions(message_of<CallableError>([&] { worker.prepare_callable(0, broken); }), {"broken.k", "nope"});
   EXPECT_NO_THROW(worker.prepare_callable(0, callable()));
 }
@@ -322,7 +329,8 @@ TEST(ChipWorker, RunsFromABlob) {
   const uint64_t device = worker.malloc(8);
   worker.copy_to(device, a.data(), 8);
   // child_memory is at offset 33 of the tensor: lost on the way, the device address would be taken for a host one
-  const Args args{{tensor(reinterpret_cast<float *>(device), {2}, true), tensor(a.data(), {2}), tensor(c.data(), {2})}, {}};
+  const Args args{{tensor(reinterpret_cast<float *>(device), {2}, true), tensor(a.data(), {2}), tensor(c.data(), {2})},
+                  {}};
   std::vector<uint64_t> blob(blob_nbytes(3, 0) / 8 + 10);
   write_blob(args.view(), blob.data());
   worker.run_prepared_from_blob(0, blob.data(), blob.size() * 8, {});

@@ -31,7 +31,8 @@ struct Chip {
         builder(memory, scheduler, rings.heap_nbytes) {}
 
   void run(const Orchestration &orchestration, uint32_t clusters = 0, const InterruptCheck &interrupted = {}) {
-    const KernelEntry kernels[] = {{AIC, CoreType::AIC, call_kernel, "cube"}, {AIV, CoreType::AIV, call_kernel, "vector"}};
+    const KernelEntry kernels[] = {{AIC, CoreType::AIC, call_kernel, "cube"},
+                                   {AIV, CoreType::AIV, call_kernel, "vector"}};
     const auto scalar = reinterpret_cast<uint64_t>(&orchestration);
     scheduler.begin("graph", clusters == 0 ? info.clusters : clusters, interrupted);
     builder.run("graph", "orchestrate", call_orchestration, kernels, {0, 1, nullptr, &scalar}, {});
@@ -323,7 +324,8 @@ TEST(Graph, AnyExceptionOfAKernelIsCaught) {
   const Kernel standard = [](Core &, TaskArgsView) { throw std::out_of_range("index 9"); };
   const Kernel other = [](Core &, TaskArgsView) { throw 5; };
   expect_mentions(message_of<KernelError>([&] { chip.run([&](Graph &g) { g.submit(task(standard)); }); }), {"index 9"});
-  expect_mentions(message_of<KernelError>([&] { chip.run([&](Graph &g) { g.submit(task(other)); }); }), {"unknown type"});
+  expect_mentions(message_of<KernelError>([&] { chip.run([&](Graph &g) { g.submit(task(other)); }); }),
+                  {"unknown type"});
 }
 
 TEST(Graph, AFailureReachesAnOrchestrationThatGoesOnSubmitting) {
@@ -422,12 +424,11 @@ TEST(Graph, TensorsOfEndedScopesAndBeyondTheirEndAreRefused) {
                     });
                   }),
                   {"scope has ended"});
-  expect_mentions(message_of<DeviceMemoryError>([&] {
-                    chip.run([&](Graph &graph) {
-                      graph.submit(task(kernel).in(part(graph.alloc(DataType::INT64, {4}), 1, 4)));
-                    });
-                  }),
-                  {"beyond the end"});
+  expect_mentions(
+      message_of<DeviceMemoryError>([&] {
+        chip.run([&](Graph &graph) { graph.submit(task(kernel).in(part(graph.alloc(DataType::INT64, {4}), 1, 4))); });
+      }),
+      {"beyond the end"});
 }
 
 TEST(Graph, SlicesMustBeInsideAndContiguous) {
@@ -444,7 +445,8 @@ TEST(Graph, SlicesMustBeInsideAndContiguous) {
   chip.run([](Graph &graph) {
     const ContinuousTensor t = graph.alloc(DataType::FLOAT32, {4, 8, 2});
     EXPECT_EQ(slice(graph, t, {2, 8, 2}, {1, 0, 0}, "").data, t.data + 16 * 4);
-    EXPECT_EQ(slice(graph, t, {1, 3, 2}, {2, 5, 0}, "").data, t.data + (2 * 16 + 5 * 2) * 4) << "one row may be cut further";
+    EXPECT_EQ(slice(graph, t, {1, 3, 2}, {2, 5, 0}, "").data, t.data + (2 * 16 + 5 * 2) * 4)
+        << "one row may be cut further";
     EXPECT_EQ(nbytes_of(slice(graph, t, {0, 8, 2}, {4, 0, 0}, "")), 0u);
   });
 }
@@ -453,8 +455,9 @@ TEST(Graph, AllocSaysWhatIsImpossible) {
   Chip chip;
   expect_mentions(message_of<KernelError>([&] { chip.run([](Graph &g) { g.alloc(DataType::FLOAT32, {-1}); }); }),
                   {"extent -1", "dimension 0"});
-  expect_mentions(message_of<KernelError>([&] { chip.run([](Graph &g) { g.alloc(DataType::FLOAT32, {1, 1, 1, 1, 1, 1}); }); }),
-                  {"6 dimensions"});
+  expect_mentions(
+      message_of<KernelError>([&] { chip.run([](Graph &g) { g.alloc(DataType::FLOAT32, {1, 1, 1, 1, 1, 1}); }); }),
+      {"6 dimensions"});
 }
 
 TEST(Graph, AnInterruptEndsTheRunBetweenTwoTasks) {

@@ -40,8 +40,8 @@ struct RingFullError : ChipError {
 struct KernelError : ChipError {
   KernelError(std::string callable_name, int64_t task_index, std::string kernel_name, int64_t core_id, std::string text)
       : ChipError((task_index < 0 ? "orchestration '" + kernel_name + "' of callable '" + callable_name + "'"
-                                  : "kernel '" + kernel_name + "' (task " + std::to_string(task_index) + " of callable '" +
-                                        callable_name + "', core " + std::to_string(core_id) + ")") +
+                                  : "kernel '" + kernel_name + "' (task " + std::to_string(task_index) +
+                                        " of callable '" + callable_name + "', core " + std::to_string(core_id) + ")") +
                   " failed: " + text),
         callable(std::move(callable_name)), task(task_index), kernel(std::move(kernel_name)), core(core_id),
         message(std::move(text)) {}

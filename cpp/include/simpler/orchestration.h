@@ -64,9 +64,9 @@ private:
 
 // The graph of one run, as its orchestration sees it.
 struct Graph {
-  // A tensor in a HeapRing of the chip, valid until the innermost open Scope ends, or for the run where none is open; its
-  // bytes are undefined. Waits while the ring is full and tasks that may free it still run; otherwise the run ends with
-  // RingFullError.
+  // A tensor in a HeapRing of the chip, valid until the innermost open Scope ends, or for the run where none is open;
+  // its bytes are undefined. Waits while the ring is full and tasks that may free it still run; otherwise the run ends
+  // with RingFullError.
   ContinuousTensor alloc(DataType dtype, std::initializer_list<int64_t> shape) {
     return services->alloc(*this, dtype, shape.begin(), static_cast<uint32_t>(shape.size()));
   }
@@ -90,8 +90,8 @@ struct Graph {
   const Services *services;
 };
 
-// Lifetime bracket for tensors of Graph::alloc: their memory is used again once the scope has ended and the tasks submitted
-// with them are through. Tasks may be submitted with them only while the scope is open.
+// Lifetime bracket for tensors of Graph::alloc: their memory is used again once the scope has ended and the tasks
+// submitted with them are through. Tasks may be submitted with them only while the scope is open.
 class Scope {
 public:
   explicit Scope(Graph &graph) : graph_(graph) { graph_.services->enter_scope(graph_); }
@@ -105,8 +105,8 @@ private:
 
 using OrchestrationFunction = void (*)(Graph &, TaskArgsView);
 
-// The part of `t` that starts at `offset` and has extents `shape`, without copying. It must be contiguous: after the first
-// dimension of which more than one index is taken, every dimension is taken whole. Fails the run, naming `where`,
+// The part of `t` that starts at `offset` and has extents `shape`, without copying. It must be contiguous: after the
+// first dimension of which more than one index is taken, every dimension is taken whole. Fails the run, naming `where`,
 // otherwise and when it reaches outside `t`.
 inline ContinuousTensor slice(Graph &graph, const ContinuousTensor &t, std::initializer_list<int64_t> shape,
                               std::initializer_list<int64_t> offset, const char *where) {

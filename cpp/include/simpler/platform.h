@@ -26,9 +26,7 @@ struct PlatformInfo {
   bool separate_memory;                         // false: kernels work on host memory in place
   bool limited_block_dim;                       // false: asking for more clusters than there are means all of them
 
-  uint32_t cores(CoreType type) const {
-    return clusters * (type == CoreType::AIC ? AIC_PER_CLUSTER : AIV_PER_CLUSTER);
-  }
+  uint32_t cores(CoreType type) const { return clusters * (type == CoreType::AIC ? AIC_PER_CLUSTER : AIV_PER_CLUSTER); }
 };
 
 // The platforms that work on this machine.

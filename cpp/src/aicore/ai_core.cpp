@@ -27,10 +27,8 @@ std::string failure_text(const char *where, const char *format, va_list values) 
 const Core::Services AiCore::SERVICES = {
     .alloc_local = [](Core &core, size_t nbytes) { return static_cast<AiCore &>(core).allocate(nbytes); },
     .free_local = [](Core &core, void *p) noexcept { static_cast<AiCore &>(core).free(p); },
-    .fail =
-        [](Core &, const char *where, const char *format, va_list values) {
-          throw KernelFailure{failure_text(where, format, values)};
-        },
+    .fail = [](Core &, const char *where, const char *format,
+               va_list values) { throw KernelFailure{failure_text(where, format, values)}; },
 };
 
 AiCore::AiCore(uint32_t id, CoreType core_type, uint64_t memory_nbytes)

@@ -45,8 +45,8 @@ private:
 
   static const Services SERVICES;
   uint64_t limit_;
-  std::vector<Chunk> chunks_; // one, where memory is limited; made when first needed
-  std::vector<Block> blocks_; // a stack
+  std::vector<Chunk> chunks_;    // one, where memory is limited; made when first needed
+  std::vector<Block> blocks_;    // a stack
   const char *misuse_ = nullptr; // what a noexcept call could not report at once
 };
 

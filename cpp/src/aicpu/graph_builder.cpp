@@ -31,10 +31,8 @@ const Graph::Services GraphBuilder::SERVICES = {
         [](Graph &graph, DataType dtype, const int64_t *shape, uint32_t ndims) {
           return guarded(graph, [&](GraphBuilder &builder) { return builder.alloc_tensor(dtype, shape, ndims); });
         },
-    .submit =
-        [](Graph &graph, const Task &task) {
-          guarded(graph, [&](GraphBuilder &builder) { builder.submit_task(task); });
-        },
+    .submit = [](Graph &graph,
+                 const Task &task) { guarded(graph, [&](GraphBuilder &builder) { builder.submit_task(task); }); },
     .enter_scope = [](Graph &graph) { guarded(graph, [](GraphBuilder &builder) { builder.enter(); }); },
     .leave_scope = [](Graph &graph) noexcept { static_cast<GraphBuilder &>(graph).leave(); },
     .fail =
@@ -123,7 +121,8 @@ HeapRing &GraphBuilder::ring_of_scope() {
   const size_t depth = std::min(scopes_.size() - 1, HEAP_RINGS - 1);
   auto &ring = rings_[depth];
   if (ring == nullptr)
-    ring = std::make_unique<HeapRing>("heap ring " + std::to_string(depth), memory_.allocate(heap_nbytes_), heap_nbytes_);
+    ring =
+        std::make_unique<HeapRing>("heap ring " + std::to_string(depth), memory_.allocate(heap_nbytes_), heap_nbytes_);
   return *ring;
 }
 
@@ -150,9 +149,9 @@ const KernelEntry &GraphBuilder::kernel_of(const Task &task) const {
   std::string known;
   for (const KernelEntry &kernel : kernels_)
     known += (known.empty() ? "" : ", ") + std::to_string(kernel.func_id);
-  throw CallableError("callable '" + std::string(callable_) + "' submits task " + std::to_string(scheduler_.submitted()) +
-                      " with func_id " + std::to_string(task.func_id) + ", which none of its kernels has (they have " +
-                      (known.empty() ? "none" : known) + ")");
+  throw CallableError("callable '" + std::string(callable_) + "' submits task " +
+                      std::to_string(scheduler_.submitted()) + " with func_id " + std::to_string(task.func_id) +
+                      ", which none of its kernels has (they have " + (known.empty() ? "none" : known) + ")");
 }
 
 void GraphBuilder::check(const Task &task, const KernelEntry &kernel) const {

@@ -193,8 +193,8 @@ size_t Scheduler::runnable() const {
   return count;
 }
 
-// Gets a thread for each task that could run now, but one: that one is for the calling thread. A wake-up costs more than
-// many a kernel, so none is made where this thread would have taken the task by the time the other one is there.
+// Gets a thread for each task that could run now, but one: that one is for the calling thread. A wake-up costs more
+// than many a kernel, so none is made where this thread would have taken the task by the time the other one is there.
 void Scheduler::wake_others() {
   const size_t wanted = runnable();
   if (wanted < 2)

@@ -1,9 +1,9 @@
 // The executor: runs the tasks of one graph at a time on logical cores, and those on few OS threads.
 //
-// Who submits tasks is one of these threads: when it waits, for a free slot, for memory, for the end, it executes what is
-// ready, so a graph without parallel work never leaves it. Other threads are started when there is work for them, sleep
-// while there is none, and end with the executor. One mutex guards the graph: it is held for well under a microsecond a
-// task, and never while a kernel runs.
+// Who submits tasks is one of these threads: when it waits, for a free slot, for memory, for the end, it executes what
+// is ready, so a graph without parallel work never leaves it. Other threads are started when there is work for them,
+// sleep while there is none, and end with the executor. One mutex guards the graph: it is held for well under a
+// microsecond a task, and never while a kernel runs.
 #pragma once
 
 #include "aicore/ai_core.h"
@@ -31,9 +31,9 @@ struct KernelEntry {
 struct TaskSlot {
   uint64_t id = 0; // counted from 0 in its run
   const KernelEntry *kernel = nullptr;
-  uint32_t waits_for = 0;            // tasks that are not through yet
-  std::atomic<bool> finished{true};  // read without the mutex: stale answers only add a look under it
-  uint64_t last_dependent = ~0ULL;   // so that a task waits only once for this one
+  uint32_t waits_for = 0;           // tasks that are not through yet
+  std::atomic<bool> finished{true}; // read without the mutex: stale answers only add a look under it
+  uint64_t last_dependent = ~0ULL;  // so that a task waits only once for this one
   TaskSlot *next_ready = nullptr;
   std::vector<TaskSlot *> dependents;
   std::vector<HeapRing::Block *> holds;
@@ -100,7 +100,7 @@ private:
   void check_interrupt(Lock &lock);
 
   const PlatformInfo &info_;
-  uint32_t max_threads_; // with the caller's
+  uint32_t max_threads_;        // with the caller's
   std::vector<TaskSlot> slots_; // a ring: task n is in slot n modulo size
   std::vector<std::unique_ptr<AiCore>> cores_;
 

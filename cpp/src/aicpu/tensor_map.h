@@ -1,8 +1,8 @@
 // Which tasks a range of device memory was last written and read by, byte for byte.
 //
 // The map cuts the address space into segments with one history each: the last writer, and the readers since. An access
-// cuts the segments it overlaps at its own ends, depends on their writers (and, when it writes, on their readers), and then
-// becomes their history. A write leaves one segment, so that ranges used again and again don't crumble.
+// cuts the segments it overlaps at its own ends, depends on their writers (and, when it writes, on their readers), and
+// then becomes their history. A write leaves one segment, so that ranges used again and again don't crumble.
 #pragma once
 
 #include <algorithm>
@@ -16,8 +16,8 @@ class TensorMap {
 public:
   using TaskId = uint64_t;
 
-  // Records that `task` reads or writes [begin, end), and calls depend(other) for each task it has to wait for, perhaps more
-  // than once. Tasks for which live(other) is false are through: they are left out and forgotten.
+  // Records that `task` reads or writes [begin, end), and calls depend(other) for each task it has to wait for, perhaps
+  // more than once. Tasks for which live(other) is false are through: they are left out and forgotten.
   template <class Live, class Depend>
   void access(uint64_t begin, uint64_t end, bool writes, TaskId task, Live &&live, Depend &&depend) {
     if (begin >= end)
@@ -91,7 +91,8 @@ private:
     if (!readers.empty() && readers.back() == task)
       return;
     if (readers.size() >= PRUNE_FROM && readers.size() == readers.capacity())
-      readers.erase(std::remove_if(readers.begin(), readers.end(), [&](TaskId id) { return !live(id); }), readers.end());
+      readers.erase(std::remove_if(readers.begin(), readers.end(), [&](TaskId id) { return !live(id); }),
+                    readers.end());
     readers.push_back(task);
   }
 

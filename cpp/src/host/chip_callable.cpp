@@ -104,9 +104,7 @@ std::shared_ptr<std::byte[]> make_buffer(size_t nbytes) {
   return {p, [](std::byte *q) { ::operator delete[](q, std::align_val_t{OBJECT_ALIGNMENT}); }};
 }
 
-[[noreturn]] void reject(const std::string &what) {
-  throw CallableError("these bytes are no ChipCallable: " + what);
-}
+[[noreturn]] void reject(const std::string &what) { throw CallableError("these bytes are no ChipCallable: " + what); }
 
 } // namespace
 
@@ -125,8 +123,12 @@ ChipCallable ChipCallable::build(const ChipCallableSource &source) {
   header.symbol = cursor.take(source.orchestration_symbol.size());
   std::vector<KernelEntry> entries;
   for (const KernelSource &kernel : source.kernels)
-    entries.push_back({kernel.func_id, static_cast<uint8_t>(kernel.core_type), {}, cursor.take(kernel.name.size()),
-                       cursor.take(kernel.symbol.size()), {}});
+    entries.push_back({kernel.func_id,
+                       static_cast<uint8_t>(kernel.core_type),
+                       {},
+                       cursor.take(kernel.name.size()),
+                       cursor.take(kernel.symbol.size()),
+                       {}});
   header.header_nbytes = cursor.align();
   header.orchestration = cursor.take(source.orchestration.size());
   for (size_t i = 0; i < entries.size(); ++i) {

@@ -71,8 +71,8 @@ void HostStaging::take_back(const TaskArgsView &args, std::span<const TensorArgT
   for (int32_t i = 0; i < args.tensor_count; ++i) {
     const ContinuousTensor &host = args.tensors[i];
     // NO_DEP says nothing about the direction.
-    const bool written = writes(signature[static_cast<size_t>(i)]) ||
-                         signature[static_cast<size_t>(i)] == TensorArgType::NO_DEP;
+    const bool written =
+        writes(signature[static_cast<size_t>(i)]) || signature[static_cast<size_t>(i)] == TensorArgType::NO_DEP;
     if (host.child_memory == 0 && written && nbytes_of(host) != 0)
       platform_.copy_to_host(host.as<void>(), tensors_[static_cast<size_t>(i)].data, nbytes_of(host));
   }

@@ -9,8 +9,8 @@
 
 namespace simpler {
 
-// Arguments that overlap on the host share one range on the chip, so that what aliases there aliases here. Ranges are kept
-// between runs: a repeated run allocates nothing and touches no new page.
+// Arguments that overlap on the host share one range on the chip, so that what aliases there aliases here. Ranges are
+// kept between runs: a repeated run allocates nothing and touches no new page.
 class HostStaging {
 public:
   explicit HostStaging(Platform &platform) : platform_(platform) {}
@@ -42,11 +42,11 @@ private:
   void trim(uint64_t keep_nbytes);
 
   Platform &platform_;
-  std::vector<HostRange> host_ranges_;      // of this run, sorted
-  std::vector<DeviceRange> ranges_;         // the same on the chip
-  std::vector<ContinuousTensor> tensors_;   // of this run, on the chip
-  std::vector<Buffer> used_;                // in this run
-  std::multimap<uint64_t, Buffer> idle_;    // by size
+  std::vector<HostRange> host_ranges_;    // of this run, sorted
+  std::vector<DeviceRange> ranges_;       // the same on the chip
+  std::vector<ContinuousTensor> tensors_; // of this run, on the chip
+  std::vector<Buffer> used_;              // in this run
+  std::multimap<uint64_t, Buffer> idle_;  // by size
   uint64_t idle_nbytes_ = 0, run_ = 0;
 };
 

@@ -41,8 +41,9 @@ DeviceMemory::DeviceMemory(const PlatformInfo &info) {
   arena_nbytes_ = info.device_memory_nbytes;
   arena_ = map_sparse(arena_nbytes_);
   if (arena_ == 0)
-    throw DeviceMemoryError("can't reserve " + std::to_string(arena_nbytes_) + " bytes of address space as memory of '" +
-                            info.name + "': " + std::strerror(errno) + "; raise the limit (ulimit -v, overcommit)");
+    throw DeviceMemoryError("can't reserve " + std::to_string(arena_nbytes_) +
+                            " bytes of address space as memory of '" + info.name + "': " + std::strerror(errno) +
+                            "; raise the limit (ulimit -v, overcommit)");
   return_to_arena(arena_, arena_nbytes_);
 }
 
@@ -62,8 +63,8 @@ uint64_t DeviceMemory::allocate(uint64_t nbytes) {
   const uint64_t address = arena_ != 0 ? take_from_arena(occupied) : map_sparse(occupied);
   if (address == 0)
     throw DeviceMemoryError("out of device memory: " + std::to_string(nbytes) + " bytes asked for, " +
-                            std::to_string(live_nbytes_) + " bytes live in " + std::to_string(live_.size()) + " blocks" +
-                            (arena_ != 0 ? ", " + std::to_string(arena_nbytes_) + " bytes in all" : ""));
+                            std::to_string(live_nbytes_) + " bytes live in " + std::to_string(live_.size()) +
+                            " blocks" + (arena_ != 0 ? ", " + std::to_string(arena_nbytes_) + " bytes in all" : ""));
   live_.emplace(address, Block{nbytes, occupied});
   live_nbytes_ += nbytes;
   return address;
@@ -72,7 +73,8 @@ uint64_t DeviceMemory::allocate(uint64_t nbytes) {
 void DeviceMemory::release(uint64_t address) {
   const auto it = live_.find(address);
   if (it == live_.end())
-    throw DeviceMemoryError("can't free " + describe_address(address) + ": no live block of device memory starts there");
+    throw DeviceMemoryError("can't free " + describe_address(address) +
+                            ": no live block of device memory starts there");
   const Block block = it->second;
   live_.erase(it);
   live_nbytes_ -= block.asked;

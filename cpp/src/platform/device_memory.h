@@ -8,9 +8,8 @@
 
 namespace simpler {
 
-// First come, best fit, in one sparse mapping where the chip has memory of its own; single mappings of host memory where
-// it has not. The pages of a released block of some size go back to the
-// system.
+// First come, best fit, in one sparse mapping where the chip has memory of its own; single mappings of host memory
+// where it has not. The pages of a released block of some size go back to the system.
 class DeviceMemory {
 public:
   static constexpr uint64_t ALIGNMENT = 512;

@@ -1,7 +1,7 @@
 #include "simpler/platform.h"
 
-#include "simpler/errors.h"
 #include "platform/simulator.h"
+#include "simpler/errors.h"
 
 #include <algorithm>
 #include <thread>
@@ -68,8 +68,9 @@ const PlatformInfo &find_platform(std::string_view name) {
     if (info.name == name)
       return info;
   if (name == "a2a3" || name == "a5")
-    throw PlatformError("platform '" + std::string(name) + "' is hardware, and there is no implementation for it yet; '" +
-                        std::string(name) + "sim' simulates it (platforms that work here: " + names() + ")");
+    throw PlatformError("platform '" + std::string(name) +
+                        "' is hardware, and there is no implementation for it yet; '" + std::string(name) +
+                        "sim' simulates it (platforms that work here: " + names() + ")");
   throw PlatformError("unknown platform '" + std::string(name) + "'; known platforms: " + names());
 }
 

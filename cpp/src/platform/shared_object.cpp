@@ -82,8 +82,8 @@ SharedObject::SharedObject(Bytes content, const std::string &name) : nbytes_(con
 
 SharedObject::~SharedObject() {
   dlclose(handle_);
-  // Some objects stay loaded (STB_GNU_UNIQUE symbols, thread-local destructors). Were the number of this file used again
-  // then, dlopen would find the old object under the same path: the file stays open for good.
+  // Some objects stay loaded (STB_GNU_UNIQUE symbols, thread-local destructors). Were the number of this file used
+  // again then, dlopen would find the old object under the same path: the file stays open for good.
   if (void *still = dlopen(path_.c_str(), RTLD_NOW | RTLD_NOLOAD)) {
     dlclose(still);
     return;
@@ -113,8 +113,9 @@ bool SharedObject::has_content(Bytes content) const {
 std::shared_ptr<SharedObject> SharedObjectStore::load(Bytes content, const std::string &name, uint64_t *loaded) {
   std::string key = build_id_of(content);
   if (key.empty())
-    key = "hash " + std::to_string(std::hash<std::string_view>{}(
-                        {reinterpret_cast<const char *>(content.data()), content.size()}));
+    key =
+        "hash " +
+        std::to_string(std::hash<std::string_view>{}({reinterpret_cast<const char *>(content.data()), content.size()}));
   const auto [first, last] = objects_.equal_range(key);
   for (auto it = first; it != last;) {
     const std::shared_ptr<SharedObject> object = it->second.lock();

@@ -31,7 +31,8 @@ private:
 
 class SharedObjectStore {
 public:
-  // The object with this content: a new one, or the one that is loaded already. `loaded` is raised by one for a new one.
+  // The object with this content: a new one, or the one that is loaded already. `loaded` is raised by one for a new
+  // one.
   std::shared_ptr<SharedObject> load(Bytes content, const std::string &name, uint64_t *loaded = nullptr);
   size_t loaded_objects() const;
 

@@ -14,7 +14,8 @@ public:
       : callable_(std::move(callable)) {
     const std::string name(callable_.name());
     objects_.push_back(store.load(callable_.orchestration(), name, &orchestrations));
-    orchestrate = reinterpret_cast<OrchestrationFunction>(objects_.back()->symbol(callable_.orchestration_symbol(), name));
+    orchestrate =
+        reinterpret_cast<OrchestrationFunction>(objects_.back()->symbol(callable_.orchestration_symbol(), name));
     for (const ChipCallable::Kernel &kernel : callable_.kernels()) {
       const std::string kernel_name = name + "." + std::string(kernel.name);
       objects_.push_back(store.load(kernel.object, kernel_name));
@@ -77,7 +78,8 @@ uint32_t Simulator::clusters_for(const CallConfig &config) const {
                           "' has " + limit);
   };
   if (config.aicpu_thread_num < 1 || static_cast<uint32_t>(config.aicpu_thread_num) > info_.aicpu_threads)
-    refuse("aicpu_thread_num", config.aicpu_thread_num, "1 to " + std::to_string(info_.aicpu_threads) + " AICPU threads");
+    refuse("aicpu_thread_num", config.aicpu_thread_num,
+           "1 to " + std::to_string(info_.aicpu_threads) + " AICPU threads");
   if (config.block_dim < 0 || (info_.limited_block_dim && static_cast<uint32_t>(config.block_dim) > info_.clusters))
     refuse("block_dim", config.block_dim, std::to_string(info_.clusters) + " clusters (0: all of them)");
   return config.block_dim == 0 ? info_.clusters : std::min(static_cast<uint32_t>(config.block_dim), info_.clusters);

@@ -1,4 +1,4 @@
-"""A simulated AI chip: prepared callables, orchestration, cores, device memory, a tile library and a kernel compiler."""
+"""A simulated AI chip: prepared callables, orchestration, cores, device memory, tile library, kernel compiler."""
 
 from __future__ import annotations
 
