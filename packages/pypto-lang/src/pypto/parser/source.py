@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import linecache
 import sys
 from collections.abc import Mapping
@@ -71,22 +72,35 @@ def definition_of(function: FunctionType) -> tuple[Source, ast.FunctionDef]:
     Raises SourceUnavailableError where the source can't be read, or isn't what the function was made from.
     """
     code = function.__code__
-    place = Span(code.co_filename, code.co_firstlineno, 0, code.co_firstlineno, 0)
     source = source_of(code.co_filename, function.__globals__)
-    if source is None:
+    node = None if source is None else _find(source, function)
+    if source is not None and node is not None:
+        return source, node
+    place = Span(code.co_filename, code.co_firstlineno, 0, code.co_firstlineno, 0)
+    # "<string>" may be what another text that was executed is known by.
+    if source is None or code.co_filename.startswith("<"):
         raise SourceUnavailableError(
             f"the source of {function.__qualname__} can't be read: programs are made from their source",
             place,
-            "write the program in a file or a notebook cell, not in a string given to exec or python -c",
+            "write the program in a file or a notebook cell, not in a string given to exec",
         )
-    for node in ast.walk(source.tree):
-        if isinstance(node, ast.FunctionDef) and node.name == function.__name__ and _first_line(node) == place.line:
-            if _parameter_names(node) == _code_parameters(code):
-                return source, node
-            break
     raise SourceUnavailableError(
         f"{code.co_filename} changed since {function.__qualname__} was imported from it", place, "import it again"
     )
+
+
+def _find(source: Source, function: FunctionType) -> ast.FunctionDef | None:
+    """The ``def`` that a function was made from, by its name, line and parameters; None where there is none."""
+    code = function.__code__
+    for node in ast.walk(source.tree):
+        if (
+            isinstance(node, ast.FunctionDef)
+            and node.name == function.__name__
+            and _first_line(node) == code.co_firstlineno
+            and _parameter_names(node) == _code_parameters(code)
+        ):
+            return node
+    return None
 
 
 def _first_line(node: ast.FunctionDef) -> int:
@@ -101,7 +115,7 @@ def _parameter_names(node: ast.FunctionDef) -> list[str]:
 
 def _code_parameters(code: CodeType) -> list[str]:
     count = code.co_argcount + code.co_kwonlyargcount
-    count += bool(code.co_flags & 0x04) + bool(code.co_flags & 0x08)  # *args, **kwargs
+    count += bool(code.co_flags & inspect.CO_VARARGS) + bool(code.co_flags & inspect.CO_VARKEYWORDS)
     return list(code.co_varnames[:count])
 
 
