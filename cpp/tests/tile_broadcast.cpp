@@ -53,7 +53,7 @@ TYPED_TEST(Broadcast, Sub) {
   this->check(t::row_expand_sub, t::col_expand_sub, [](auto a, auto b) { return a - b; });
 }
 TYPED_TEST(Broadcast, Mul) {
-  this->check(t::row_expand_mul, t::col_expand_mul, [](auto a, auto b) { return a * b; });
+  this->check(t::row_expand_mul, t::col_expand_mul, [](auto a, auto b) { return product(a, b); });
 }
 TYPED_TEST(Broadcast, Div) {
   this->check(t::row_expand_div, t::col_expand_div, [](auto a, auto b) { return a / b; });

@@ -11,7 +11,7 @@ template <class W> W exact(const std::string &op, W a, W b) {
   if (op == "sub")
     return a - b;
   if (op == "mul")
-    return a * b;
+    return product(a, b);
   if (op == "div")
     return a / b;
   if (op == "maximum")

@@ -31,9 +31,9 @@ public:
         auto exact = acc != nullptr ? wide((*acc)[static_cast<size_t>(i * N + j)]) : decltype(wide(O{})){0};
         double magnitudes = std::fabs(static_cast<double>(exact));
         for (int k = 0; k < a.cols; ++k) {
-          const auto product = wide(a.data[i * K + k]) * wide(b.data[k * N + j]);
-          exact += product;
-          magnitudes += std::fabs(static_cast<double>(product));
+          const auto term = product(wide(a.data[i * K + k]), wide(b.data[k * N + j]));
+          exact = total(exact, term);
+          magnitudes += std::fabs(static_cast<double>(term));
         }
         if constexpr (is_float<O>)
           ASSERT_NEAR(wide(out.data[i * N + j]), exact, tolerance(magnitudes, exact, a.cols)) << i << ", " << j;

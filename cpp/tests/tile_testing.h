@@ -65,6 +65,16 @@ template <class T> auto wide(T element) {
     return static_cast<Wide>(element);
 }
 
+// a * b and a + b; of integers modulo 2^128, which two 64-bit unsigned ones come close to.
+inline double product(double a, double b) { return a * b; }
+inline Wide product(Wide a, Wide b) {
+  return static_cast<Wide>(static_cast<WideUnsigned>(a) * static_cast<WideUnsigned>(b));
+}
+inline double total(double a, double b) { return a + b; }
+inline Wide total(Wide a, Wide b) {
+  return static_cast<Wide>(static_cast<WideUnsigned>(a) + static_cast<WideUnsigned>(b));
+}
+
 // The nearest number with `precision` bits, a smallest exponent and a largest number: ties to even.
 inline double nearest(double exact, int precision, int smallest_exponent, double largest) {
   if (exact == 0.0 || !std::isfinite(exact))
