@@ -70,6 +70,16 @@ def test_a_forgotten_program_ends_its_processes(add_program) -> None:
     assert pids() == before
 
 
+def test_processes_that_were_killed_between_calls_are_replaced(add_program) -> None:
+    before = psutil.Process().children()
+    with ir.compile(add_program, distributed_config=ONE_SUB) as compiled:
+        killed = [child for child in psutil.Process().children() if child not in before]
+        assert len(killed) == 2
+        for child in killed:
+            child.kill()
+        assert (compiled(A, A) == 2).all()
+
+
 def test_calls_from_several_threads_come_one_after_the_other(add_program) -> None:
     with ir.compile(add_program, distributed_config=ONE_SUB) as compiled:
         results: list[np.ndarray] = []

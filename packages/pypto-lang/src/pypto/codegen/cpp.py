@@ -206,31 +206,36 @@ class CppFunction:
 
     def _loop(self, loop: For) -> None:
         start, stop, step = self.expression(loop.start), self.expression(loop.stop), self.expression(loop.step)
+        name = loop.var.name
+        if isinstance(loop.step, Const):
+            rising = "true" if loop.step.value > 0 else "false"
+        else:
+            step = self._step(name, step, loop.span)
+            rising = f"{step} > 0"
+        outer, self.names = self.names, Names(parent=self.names)
         # An assignment to the loop's variable must not disturb the count.
-        rebound = any(t.name == loop.var.name for s in walk.statements(loop.body) for t in walk.targets(s))
-        inner = Names(parent=self.names)
-        counter = inner.define(f"{loop.var.name}_count", key="counter") if rebound else inner.define(loop.var.name)
+        rebound = any(t.name == name for s in walk.statements(loop.body) for t in walk.targets(s))
+        counter = self.names.define(f"{name}_count", key="counter") if rebound else self.names.define(name)
         init = f"int64_t {counter} = {start}"
         if not isinstance(loop.stop, Const):
-            end = inner.define(f"{loop.var.name}_stop", key="stop")
+            end = self.names.define(f"{name}_stop", key="stop")
             init += f", {end} = {stop}"
             stop = end
-        if isinstance(loop.step, Const):
-            condition = f"{counter} < {stop}" if loop.step.value > 0 else f"{counter} > {stop}"
-        else:
-            by = inner.define(f"{loop.var.name}_step", key="step")
-            init += f", {by} = {step}"
-            step = by
-            condition = f"{by} > 0 ? {counter} < {stop} : {counter} > {stop}"
+        up, down = f"{counter} < {stop}", f"{counter} > {stop}"
+        condition = {"true": up, "false": down}.get(rising, f"{rising} ? {up} : {down}")
         with self.out.block(f"for ({init}; {condition}; {counter} += {step}) {{", "}"):
-            outer, self.names = self.names, inner
-            if not isinstance(loop.step, Const):
-                where = string_literal(loop.span.where)
-                self.out.line(f'if ({step} == 0) {self.place}.fail({where}, "the step of a range is zero");')
             if rebound:
-                self.out.line(f"int64_t {inner.define(loop.var.name)} = {counter};")
+                self.out.line(f"int64_t {self.names.define(name)} = {counter};")
             self.statements(loop.body)
-            self.names = outer
+        self.names = outer
+
+    def _step(self, name: str, text: str, span: Span) -> str:
+        """A variable for a step that is known at run time, and what happens if it is zero."""
+        step = self.names.define(f"{name}_step", key=("step", name, span))
+        self.out.line(f"const int64_t {step} = {text};")
+        self.out.line(f"if ({step} == 0)")
+        self.out.line(f'  {self.place}.fail({string_literal(span.where)}, "the step of a range is zero");')
+        return step
 
     # --- expressions ----------------------------------------------------------------------------------------------
 
