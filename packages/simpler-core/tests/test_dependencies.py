@@ -60,7 +60,7 @@ def crew():
 @settings(max_examples=150)
 @given(st.lists(tasks(), max_size=60))
 def test_random_graphs_end_like_serial_execution(crew, program):
-    """Three buffers, one of them shared: in place and copied arrays, overlapping views with and without gaps, pinned tasks."""
+    """Three buffers, one of them shared; overlapping views with and without gaps; pinned tasks."""
     worker, handle = crew
     bases = [np.arange(CELLS, dtype=np.uint64), np.arange(CELLS, dtype=np.uint64), worker.zeros(CELLS, "uint64")]
     expected = [base.copy() for base in bases]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array as stdlib_array
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -272,7 +273,7 @@ def test_the_runs_of_a_view_are_exactly_its_bytes(cut, transposed):
     covered = {(byte - base.ctypes.data) // 2 for start, end in runs for byte in range(start, end)}  # element numbers
     assert covered == set(touched.tolist())
     assert runs == sorted(runs)
-    assert all(end <= start for (_, end), (start, _) in zip(runs, runs[1:], strict=False))
+    assert all(end <= start for (_, end), (start, _) in pairwise(runs))
 
 
 def test_elements_that_share_bytes_count_as_one_run():

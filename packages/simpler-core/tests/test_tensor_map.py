@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -94,7 +95,7 @@ def test_segments_never_overlap_and_are_sorted(program):
     found = follow(program)
     edges = [(start, found._segments[start].end) for start in found._starts]
     assert all(start < end for start, end in edges)
-    assert all(end <= start for (_, end), (start, _) in zip(edges, edges[1:], strict=False))
+    assert all(end <= start for (_, end), (start, _) in pairwise(edges))
     assert set(found._starts) == set(found._segments)
 
 

@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from simpler_ipc import Doorbell, WaitSet, WaitTimeout
+from simpler_ipc import Doorbell, PeerDied, WaitSet, WaitTimeout
 
 from .callables import CallableKind
 from .endpoint import Answer, ControlCall, Endpoint
@@ -419,29 +419,30 @@ class Engine:
         left = list(endpoint.in_flight)
         endpoint.in_flight.clear()
         endpoint.slow = 0
-        recalled = []
-        first = True  # only the oldest can have been running
         for slot in left:
+            if isinstance(slot, Slot):
+                slot.endpoint = None  # nothing can follow it there
+        reason = gone(endpoint)
+        if self.replace is not None:  # takes answers of other children in, so nothing may be half done
+            self.replace(endpoint)
+        recalled = []
+        for position, slot in enumerate(left):
             if isinstance(slot, ControlCall):
-                slot.error = gone(endpoint)
-            elif slot.cause is None and (first or slot.awaited > 1 or slot.plain is None):
-                first = False
-                self._note(slot, self._died(slot, endpoint))
+                slot.error = reason
+            elif slot.cause is not None:  # poisoned, or of a group that failed already
+                if slot.plain is not None:
+                    self.skipped.append(slot.entry.name)
                 self._lost(slot)
-            elif slot.cause is not None:
+            elif position == 0 or slot.plain is None:  # only the oldest can have been running
+                self._note(slot, _died(slot, endpoint.name, death, started=position == 0))
                 self._lost(slot)
             else:
                 slot.state = RECALL[slot.state]
-                slot.endpoint = None
                 slot.slow = False
                 self._unsent += 1
                 recalled.append(slot)
-        if self.replace is not None:
-            self.replace(endpoint)
         for slot in recalled:
-            if slot.cause is not None:
-                self._skip(slot)
-            elif not slot.fan_in:
+            if slot.state == _PENDING and not slot.fan_in:
                 slot.state = RELEASE[slot.state]
                 self._dispatch(slot)
         self._give_up()
@@ -451,20 +452,6 @@ class Engine:
         slot.awaited -= 1
         if not slot.awaited:
             self._fail(slot)
-
-    @staticmethod
-    def _died(slot: Slot, endpoint: Endpoint, *, started: bool = True) -> WorkerDied:
-        death = endpoint.death
-        assert death is not None
-        return WorkerDied(
-            slot.entry.name,
-            slot.index,
-            endpoint.name,
-            pid=death.pid,
-            exit_status=death.exit_status,
-            signal=death.signal,
-            started=started,
-        )
 
     @staticmethod
     def _out_of_reach(slot: Slot) -> Endpoint | None:
@@ -482,7 +469,8 @@ class Engine:
         return dead[0] if len(endpoints) - len(dead) < wanted else None
 
     def _abandon(self, slot: Slot, endpoint: Endpoint) -> None:
-        self._note(slot, self._died(slot, endpoint, started=False))
+        assert endpoint.death is not None
+        self._note(slot, _died(slot, endpoint.name, endpoint.death, started=False))
         self._unsent -= 1
         self._fail(slot)
 
@@ -593,6 +581,18 @@ class Engine:
         for slot in self.failed:
             slot.state = FREE[CONSUME[slot.state]]
         self.begin(None)
+
+
+def _died(slot: Slot, name: str, death: PeerDied, *, started: bool) -> WorkerDied:
+    return WorkerDied(
+        slot.entry.name,
+        slot.index,
+        name,
+        pid=death.pid,
+        exit_status=death.exit_status,
+        signal=death.signal,
+        started=started,
+    )
 
 
 def gone(endpoint: Endpoint) -> WorkerStateError:

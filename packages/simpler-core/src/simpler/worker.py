@@ -100,6 +100,7 @@ class Worker:
         self._chips = Pool(CallableKind.CHIP_CALLABLE, "chip", "chips", [], "device_ids")
         self._subs = Pool(CallableKind.PYTHON_FUNCTION, "SubWorker", "SubWorkers", [], "num_sub_workers")
         self._running = False
+        self._replacing: dict[str, set[int]] = {CHIP: set(), SUB: set()}
         self._children = _Children()
         self._finalizer = weakref.finalize(self, _Children.end, self._children)  # also when Python exits
 
@@ -163,9 +164,14 @@ class Worker:
         with self._exclusive():
             entry = self._registry.identify(target)
             self._registry.check_room(entry)
-            if self._engine is not None and not entry.handles:
-                self._install(entry)
-            return self._registry.add(entry)
+            handle = self._registry.add(entry)  # first: a child that is replaced meanwhile inherits it
+            if self._engine is not None and entry.handles == 1:
+                try:
+                    self._install(entry)
+                except BaseException:
+                    self._registry.remove(handle)
+                    raise
+            return handle
 
     def unregister(self, handle: CallableHandle) -> None:
         """End a handle. The children forget the callable when its last handle has gone.
@@ -210,6 +216,7 @@ class Worker:
                 self._run(engine, orchestration, args, config or DEFAULT_CONFIG)
             finally:
                 self._running = False
+        self._replacing: dict[str, set[int]] = {CHIP: set(), SUB: set()}
 
     def _run(self, engine: Engine, orchestration: Orchestration, args: Any, config: CallConfig) -> None:
         engine.begin(None if self.timeout is None else time.monotonic() + self.timeout)
@@ -371,8 +378,9 @@ class Worker:
 
     def _replace(self, endpoint: LocalEndpoint) -> None:
         """Put a new child in the place of a dead one."""
-        assert self._engine is not None
-        self._engine.replace = None  # a child that cannot even start is not replaced again
+        if endpoint.index in self._replacing[endpoint.kind]:
+            return  # it died before it was up: its hello will say so
+        self._replacing[endpoint.kind].add(endpoint.index)
         try:
             self._children.unwatch(endpoint)
             endpoint.open()
@@ -380,7 +388,7 @@ class Worker:
             self._children.watch(endpoint)
             self._ask(endpoint, Control("hello"))
         finally:
-            self._engine.replace = self._replace
+            self._replacing[endpoint.kind].discard(endpoint.index)
 
     def _pool(self, entry: Entry) -> Pool:
         return self._chips if entry.kind is CallableKind.CHIP_CALLABLE else self._subs
@@ -396,6 +404,7 @@ class Worker:
                 "before the worker starts"
             )
         assert self._engine is not None
+        self._engine.check_children()
         memory = self._shared()
         address = self._engine.allocate(0, len(entry.content), f"callable {entry.name}")
         installed = []
@@ -403,11 +412,16 @@ class Worker:
         try:
             memory.write(address, entry.content)
             for endpoint in endpoints:
-                self._ask(endpoint, control)
+                try:
+                    self._ask(endpoint, control)
+                except WorkerStateError:
+                    if endpoint.death is not None:
+                        raise
                 installed.append(endpoint)
         except BaseException:
             for endpoint in installed:
-                self._ask(endpoint, Control("unregister", entry.digest, entry.kind.name, entry.name))
+                if endpoint.died() is None:
+                    self._ask(endpoint, Control("unregister", entry.digest, entry.kind.name, entry.name))
             raise
         finally:
             memory.release(0, address)
