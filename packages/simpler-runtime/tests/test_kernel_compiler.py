@@ -423,9 +423,21 @@ def test_the_ziglang_package_is_the_last_resort(empty_path: Path, monkeypatch: p
         origin = str(empty_path / "ziglang" / "__init__.py")
 
     monkeypatch.setattr("importlib.util.find_spec", lambda name: Spec if name == "ziglang" else None)
-    found = cxx.find_compiler(None, lambda question, ask: "clang version 20")
-    assert found.command == (str(empty_path / "ziglang" / "zig"), "c++")
-    assert "-fno-gnu-unique" not in found.build_command(Path("/headers"), ())
+    found = cxx.find_compiler(None, lambda question, ask: "clang version 20 (ziglang)")
+    zig = str(empty_path / "ziglang" / "zig")
+    assert found.command == (zig, "c++")
+    # Compiled as C++, linked with the C++ library and unwinder of this process: an exception must find only one.
+    monkeypatch.setattr(cxx, "_loaded_libraries", lambda: ["/lib/libgcc_s.so.1", "/lib/libstdc++.so.6"])
+    compiling, linking = found.build_commands(Path("/headers"), ("-DX",), Path("/out/0.so"))
+    assert compiling[:2] == [zig, "c++"]
+    assert compiling[-6:] == ["-c", "-x", "c++", "-", "-o", "/out/0.o"]
+    assert linking[:2] == [zig, "cc"]
+    assert linking[-5:] == ["/out/0.o", "/lib/libgcc_s.so.1", "/lib/libstdc++.so.6", "-o", "/out/0.so"]
+    assert "-fno-gnu-unique" not in compiling
+
+
+def test_the_libraries_in_use_are_found() -> None:
+    assert any("libstdc++.so" in path for path in cxx._loaded_libraries())
 
 
 # ---- failures --------------------------------------------------------------------------------------------------------
@@ -470,7 +482,7 @@ def test_a_compiler_that_dies_in_silence_is_reported_by_its_exit_status(
 
 def test_a_compiler_that_writes_nothing_is_reported(compiler: KernelCompiler, script: Script) -> None:
     script.write("#!/bin/sh\nexit 0\n")
-    with pytest.raises(KernelCompileError, match="its output can't be read"):
+    with pytest.raises(KernelCompileError, match="the compiler left no output"):
         compiler.compile([answering(1)])
 
 

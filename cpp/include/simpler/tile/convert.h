@@ -15,7 +15,7 @@ template <class To, class From> inline To converted(From from) {
     constexpr float TOO_LARGE = static_cast<float>(LARGEST<To> / 2 + 1) * 2.0f;
     const float value = get(from);
     const bool large = value >= TOO_LARGE, small = value < static_cast<float>(SMALLEST<To>);
-    const To inside = static_cast<To>(large | small | (value != value) ? 0.0f : value);
+    const To inside = static_cast<To>((large | small | (value != value)) ? 0.0f : value);
     return large ? LARGEST<To> : (small ? SMALLEST<To> : inside);
   } else if constexpr (is_float<To>) {
     return static_cast<To>(static_cast<float>(get(from)));

@@ -51,7 +51,7 @@ template <class T> struct Div {
 template <class T> struct Maximum {
   static Value<T> apply(Value<T> a, Value<T> b) {
     if constexpr (is_float<T>)
-      return (a > b) | (a != a) ? a : b;
+      return ((a > b) | (a != a)) ? a : b;
     else
       return a > b ? a : b;
   }
@@ -60,7 +60,7 @@ template <class T> struct Maximum {
 template <class T> struct Minimum {
   static Value<T> apply(Value<T> a, Value<T> b) {
     if constexpr (is_float<T>)
-      return (a < b) | (a != a) ? a : b;
+      return ((a < b) | (a != a)) ? a : b;
     else
       return a < b ? a : b;
   }
@@ -91,7 +91,7 @@ template <class T> struct Abs {
 template <class T> struct Relu {
   static Value<T> apply(Value<T> a) {
     if constexpr (is_float<T>)
-      return (a > 0.0f) | (a != a) ? a : 0.0f;
+      return ((a > 0.0f) | (a != a)) ? a : 0.0f;
     else if constexpr (is_signed<T>)
       return a > 0 ? a : Value<T>{0};
     else

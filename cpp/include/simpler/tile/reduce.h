@@ -31,7 +31,7 @@ template <class T> struct ReduceMax {
   }
   template <class V> static void apply(V &best, const V &v) {
     if constexpr (is_float<T>)
-      best = (v > best) | (v != v) ? v : best;
+      best = ((v > best) | (v != v)) ? v : best;
     else
       best = v > best ? v : best;
   }
@@ -48,7 +48,7 @@ template <class T> struct ReduceMin {
   }
   template <class V> static void apply(V &best, const V &v) {
     if constexpr (is_float<T>)
-      best = (v < best) | (v != v) ? v : best;
+      best = ((v < best) | (v != v)) ? v : best;
     else
       best = v < best ? v : best;
   }

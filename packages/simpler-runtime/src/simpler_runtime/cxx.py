@@ -20,7 +20,7 @@ PROGRAMS = ("c++", "g++", "clang++")
 
 # Besides the obvious: -O3 vectorises loops of unknown length; square roots vectorise only if they need not set errno,
 # and comparisons only if floating-point exceptions are nothing to preserve. Results stay those of IEEE arithmetic.
-FLAGS = ("-std=c++20", "-O3", "-fno-math-errno", "-fno-trapping-math", "-fPIC", "-shared", "-pipe")
+FLAGS = ("-std=c++20", "-O3", "-fno-math-errno", "-fno-trapping-math", "-fPIC", "-pipe")
 
 # Variables that change what the compilers do.
 ENVIRONMENT = (
@@ -50,20 +50,30 @@ class Compiler:
     version: str
     identity: str
 
-    def build_command(self, include: Path, flags: tuple[str, ...]) -> list[str]:
-        """The command line that reads C++ from its standard input, up to the ``-o`` that is still to be appended.
+    def build_commands(self, include: Path, flags: tuple[str, ...], output: Path) -> list[list[str]]:
+        """The command lines that make the shared object ``output``; the first reads C++ from its standard input.
 
         The source comes without a file name, and paths that could end in the object are mapped: the same source gives
         the same bytes wherever it is built.
         """
-        command = [*self.command, *FLAGS, _native_flag()]
+        compiling = [*self.command, *FLAGS, _native_flag()]
         if "clang" not in self.version.lower():
             # GCC marks inline variables as unique in the whole process, which keeps a shared object from being closed.
-            command.append("-fno-gnu-unique")
-        if sys.platform != "darwin":
-            command.append("-Wl,--build-id")
-        command += [f"-ffile-prefix-map={include}=simpler", f"-I{include}"]
-        return [*command, *flags, "-x", "c++", "-"]
+            compiling.append("-fno-gnu-unique")
+        compiling += [f"-ffile-prefix-map={include}=simpler", f"-I{include}", *flags]
+        linking = ["-shared"] if sys.platform == "darwin" else ["-shared", "-Wl,--build-id"]
+        source = ["-x", "c++", "-", "-o"]
+        libraries = _loaded_libraries() if "ziglang" in self.version else []
+        if not libraries:
+            return [[*compiling, *linking, *source, str(output)]]
+        # zig c++ would put a C++ library and an unwinder of its own into each object, and an exception that passes
+        # through two unwinders ends the process. Its C driver links what it is given: the libraries in use here.
+        compiled = str(output.with_suffix(".o"))
+        c_driver = ["cc" if word == "c++" else word for word in self.command]
+        return [
+            [*compiling, "-c", *source, compiled],
+            [*c_driver, *linking, *flags, compiled, *libraries, "-o", str(output)],
+        ]
 
 
 def find_compiler(chosen: str | None, remember: Callable[[str, Callable[[], str]], str]) -> Compiler:
@@ -152,3 +162,12 @@ def _processor() -> str:
     first = text.split("\n\n", 1)[0]
     wanted = r"^(?:vendor_id|cpu family|model|model name|flags|Features|CPU (?:implementer|part|variant))\s*:.*$"
     return "\n".join(re.findall(wanted, first, re.MULTILINE))
+
+
+def _loaded_libraries() -> list[str]:
+    """The C++ library and the unwinder that this process has loaded."""
+    try:
+        mapped = Path("/proc/self/maps").read_text(encoding="utf-8", errors="replace")
+    except OSError:  # not Linux
+        return []
+    return sorted(set(re.findall(r"\S*/(?:libstdc\+\+|libgcc_s)\.so\S*$", mapped, re.MULTILINE)))

@@ -94,7 +94,7 @@ class KernelCompiler:
             include = include_dir()
             common = _hash([compiler.identity, _headers_hash(include)])
             # Where the headers lie is no part of the object.
-            keys = [_hash([common, *compiler.build_command(Path(), unit.flags), unit.source]) for unit in units]
+            keys = [_hash([common, *_words(compiler, unit.flags), unit.source]) for unit in units]
             for key, unit in zip(keys, units, strict=True):
                 start = time.perf_counter()
                 found = objects.get(key)
@@ -123,6 +123,11 @@ def _hash(parts: Iterable[str]) -> str:
         text = part.encode()
         digest.update(len(text).to_bytes(8, "little") + text)
     return digest.hexdigest()
+
+
+def _words(compiler: Compiler, flags: tuple[str, ...]) -> Iterable[str]:
+    """The command lines of a unit, without what differs from one build to the next."""
+    return (word for command in compiler.build_commands(Path(), flags, Path("object.so")) for word in command)
 
 
 def _headers_hash(include: Path) -> str:
@@ -172,21 +177,24 @@ def _compile_one(
     compiler: Compiler, include: Path, unit: CompileUnit, output: Path, processes: _Processes
 ) -> tuple[bytes, float]:
     start = time.perf_counter()
-    command = compiler.build_command(include, unit.flags)
     # Whatever the compiler writes on its way goes where it is removed, even if the compiler is killed.
     environment = {**os.environ, "TMPDIR": str(output.parent)}
-    status, words = processes.run([*command, "-o", str(output)], unit.source.encode(), environment)
-    if status == 0:
-        try:
-            return output.read_bytes(), time.perf_counter() - start
-        except OSError as error:
-            words += f"\nthe compiler reported success, but its output can't be read: {error}"
-    elif not words.strip():
-        words = (
-            f"the compiler ended with exit status {status}" if status > 0 else f"signal {-status} ended the compiler"
-        )
-    shown = f"{shlex.join(command)} -o {shlex.quote(unit.name)}.so < {shlex.quote(unit.name)}"
-    raise KernelCompileError(unit.name, shown, words.replace("<stdin>", unit.name), unit.source)
+    text = unit.source.encode()
+    for command in compiler.build_commands(include, unit.flags, output):
+        status, words = processes.run(command, text, environment)
+        if status != 0:
+            ending = f"exit status {status}" if status > 0 else f"signal {-status}"
+            raise _error(unit, command, words if words.strip() else f"the compiler ended with {ending}")
+        text = b""
+    try:
+        return output.read_bytes(), time.perf_counter() - start
+    except OSError as error:
+        raise _error(unit, command, f"{words}\nthe compiler left no output: {error}") from error
+
+
+def _error(unit: CompileUnit, command: list[str], words: str) -> KernelCompileError:
+    shown = f"{shlex.join(command)} < {shlex.quote(unit.name)}"
+    return KernelCompileError(unit.name, shown, words.replace("<stdin>", unit.name), unit.source)
 
 
 class _Processes:
