@@ -1,0 +1,304 @@
+"""Mailbox: round trips between processes, depth, order, limits, lifetimes."""
+
+from __future__ import annotations
+
+import gc
+import os
+from array import array
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from simpler_ipc import (
+    CONTROL,
+    SHUTDOWN,
+    TASK,
+    Doorbell,
+    FrameTooLarge,
+    IpcError,
+    Mailbox,
+    MailboxServer,
+    Peer,
+    Region,
+    WaitTimeout,
+)
+
+Fork = Callable[..., Peer]
+
+
+def mailbox(depth: int = 1, frame_bytes: int = 1000) -> Mailbox:
+    return Mailbox(Region(Mailbox.required_bytes(depth, frame_bytes)), depth=depth, frame_bytes=frame_bytes)
+
+
+def echo(server: MailboxServer) -> None:
+    """Replies with the ticket as code and the bytes reversed, until shut down."""
+    while True:
+        request = server.recv()
+        server.reply(request.ticket, bytes(request.payload)[::-1])
+        if request.kind == SHUTDOWN:
+            return
+
+
+def test_a_call_to_a_forked_child_and_back(fork: Fork) -> None:
+    box = mailbox()
+    client = box.client()
+    child = fork(lambda: echo(box.server()))
+    client.watch(child)
+    for number in range(2000):
+        reply = client.call(TASK, b"%d" % number)
+        assert (reply.ticket, reply.code, reply.payload[::-1]) == (number, number, b"%d" % number)
+    assert client.call(SHUTDOWN, b"").kind == SHUTDOWN
+    assert child.wait().exit_status == 0
+
+
+def test_a_deep_lane_is_kept_full_and_answers_in_order(fork: Fork) -> None:
+    box = mailbox(depth=8)
+    client = box.client()
+    client.watch(fork(lambda: echo(box.server())))
+    sent = taken = 0
+    while taken < 3000:
+        while sent < 3000 and client.send(TASK, sent.to_bytes(4, "little")) is not None:
+            sent += 1
+        client.wait()
+        while (reply := client.poll()) is not None:
+            assert (reply.ticket, reply.payload[::-1]) == (taken, taken.to_bytes(4, "little"))
+            taken += 1
+    assert (client.in_flight, client.free) == (0, 8)
+
+
+def test_a_request_is_written_and_read_in_place(fork: Fork) -> None:
+    box = mailbox(frame_bytes=4096)
+    client = box.client()
+
+    def double() -> None:
+        server = box.server()
+        request = server.recv()
+        numbers = np.frombuffer(request.payload, "float32")
+        assert (request.nbytes, request.address) == (400, numbers.ctypes.data)
+        numbers *= 2
+        server.reply(0, request.payload)
+
+    frame = client.reserve()
+    assert frame is not None
+    assert (len(frame), frame.readonly) == (4096, False)
+    np.frombuffer(frame, "float32")[:100] = np.arange(100)
+    client.post(TASK, 400)
+    client.watch(fork(double))
+    client.wait()
+    reply = client.poll()
+    assert reply is not None
+    assert np.array_equal(np.frombuffer(reply.payload, "float32"), 2 * np.arange(100))
+
+
+def test_kinds_travel_on_one_lane() -> None:
+    box = mailbox(depth=3)
+    client, server = box.client(), box.server()
+    for kind in (TASK, CONTROL, SHUTDOWN):
+        client.send(kind, b"")
+    assert [server.recv(0).kind for _ in range(3)] == [TASK, CONTROL, SHUTDOWN]
+    with pytest.raises(ValueError, match="frame kind"):
+        client.send(4, b"")
+
+
+def test_a_full_lane_refuses_until_a_reply_is_taken() -> None:
+    box = mailbox(depth=2)
+    client, server = box.client(), box.server()
+    assert [client.send(TASK, b""), client.send(TASK, b""), client.send(TASK, b"")] == [0, 1, None]
+    assert client.reserve() is None
+    server.recv(0)
+    server.reply()
+    assert client.send(TASK, b"") is None
+    assert client.poll() is not None
+    assert client.send(TASK, b"") == 2
+
+
+def test_payloads_may_be_anything_with_contiguous_bytes() -> None:
+    box = mailbox()
+    client, server = box.client(), box.server()
+    for payload in (b"abcd", bytearray(b"abcd"), memoryview(b"abcd"), array("i", [1]), np.ones((2, 2), "uint8")):
+        client.send(TASK, payload)
+        assert server.recv(0).nbytes == 4
+        server.reply(0, payload)
+        reply = client.poll()
+        assert reply is not None
+        assert reply.payload == bytes(payload)
+    with pytest.raises(ValueError, match="contiguous"):
+        client.send(TASK, np.ones((4, 4))[:, ::2])
+    with pytest.raises(TypeError):
+        client.send(TASK, "text")  # type: ignore[arg-type]
+
+
+def test_a_reply_may_be_a_part_of_the_request_itself() -> None:
+    box = mailbox()
+    client, server = box.client(), box.server()
+    client.send(TASK, b"0123456789")
+    server.reply(0, server.recv(0).payload[2:8])
+    reply = client.poll()
+    assert reply is not None
+    assert reply.payload == b"234567"
+
+
+def test_what_does_not_fit_changes_nothing() -> None:
+    box = mailbox(frame_bytes=10)
+    client, server = box.client(), box.server()
+    with pytest.raises(FrameTooLarge, match=r"11 bytes.*10 bytes"):
+        client.send(TASK, bytes(11))
+    assert (client.in_flight, client.free) == (0, 1)
+    client.reserve()
+    with pytest.raises(FrameTooLarge):
+        client.post(TASK, 11)
+    client.post(TASK, 10)
+    server.recv(0)
+    with pytest.raises(FrameTooLarge):
+        server.reply(0, bytes(11))
+    server.reply(3, b"too large")
+    reply = client.poll()
+    assert reply is not None
+    assert (reply.code, reply.payload) == (3, b"too large")
+
+
+def test_calls_out_of_turn_are_errors() -> None:
+    box = mailbox()
+    client, server = box.client(), box.server()
+    with pytest.raises(IpcError, match="reserve"):
+        client.post(TASK, 0)
+    with pytest.raises(IpcError, match="no request in flight"):
+        client.wait()
+    with pytest.raises(IpcError, match="without a request"):
+        server.reply()
+    client.send(TASK, b"")
+    server.recv()
+    with pytest.raises(IpcError, match="none is replied to"):
+        server.recv()
+
+
+def test_waits_end_with_their_timeout_and_the_reply_still_comes() -> None:
+    box = mailbox()
+    client, server = box.client(), box.server()
+    with pytest.raises(WaitTimeout, match="a request"):
+        server.recv(timeout=0.001)
+    with pytest.raises(WaitTimeout, match=r"0\.001 s for a reply"):
+        client.call(TASK, b"?", timeout=0.001)
+    assert client.in_flight == 1
+    server.recv(0)
+    server.reply(0, b"late")
+    client.wait(0)
+    reply = client.poll()
+    assert reply is not None
+    assert reply.payload == b"late"
+
+
+@pytest.mark.parametrize("timeout", [-1, float("nan")])
+def test_an_impossible_timeout_is_refused(timeout: float) -> None:
+    with pytest.raises(ValueError, match="timeout"):
+        mailbox().server().recv(timeout)
+
+
+def test_a_call_keeps_older_replies_for_poll(fork: Fork) -> None:
+    box = mailbox(depth=4)
+    client = box.client()
+    for _ in range(4):
+        client.send(TASK, b"task")
+    client.watch(fork(lambda: echo(box.server())))
+    assert client.call(CONTROL, b"now").ticket == 4
+    assert client.in_flight == 4
+    client.wait()
+    assert [reply.ticket for reply in iter(client.poll, None)] == [0, 1, 2, 3]
+
+
+def test_one_doorbell_tells_of_replies_from_many_children(fork: Fork) -> None:
+    doorbell = Doorbell(Region(Doorbell.NBYTES))
+    boxes = [mailbox() for _ in range(3)]
+    clients = [box.client(doorbell) for box in boxes]
+    for box, client in zip(boxes, clients, strict=True):
+        client.watch(fork(lambda box=box: echo(box.server())))
+        client.send(TASK, b"?")
+    answered = 0
+    while answered < 300:
+        seen = doorbell.value
+        for client in clients:
+            if client.poll() is not None:
+                answered += 1
+                client.send(TASK, b"?")
+        if doorbell.value == seen:
+            doorbell.wait(seen)
+    assert answered >= 300
+
+
+def test_views_of_frames_keep_the_memory_when_all_else_is_gone() -> None:
+    box = mailbox()
+    client, server = box.client(), box.server()
+    frame = client.reserve()
+    assert frame is not None
+    frame[:4] = b"kept"
+    client.post(TASK, 4)
+    payload = server.recv(0).payload
+    del box, client, server
+    gc.collect()
+    assert (bytes(payload), bytes(frame[:4])) == (b"kept", b"kept")
+
+
+def test_a_view_released_by_its_user_is_made_anew() -> None:
+    client = mailbox().client()
+    for _ in range(2):
+        frame = client.reserve()
+        assert frame is not None
+        with frame:
+            frame[0] = 1
+
+
+def test_another_process_finds_the_mailbox_through_a_descriptor(fork: Fork) -> None:
+    region = Region(Mailbox.required_bytes(2, 100))
+    client = Mailbox(region, depth=2, frame_bytes=100).client()
+
+    def serve() -> None:
+        other = Region.from_fd(region.fd)
+        assert other.address != region.address
+        echo(Mailbox(other, depth=2, frame_bytes=100).server())
+
+    client.watch(fork(serve))
+    assert client.call(TASK, b"abc").payload == b"cba"
+
+
+def test_a_successor_serves_what_a_killed_server_left(fork: Fork) -> None:
+    box = mailbox(depth=2)
+    client = box.client()
+    client.send(TASK, b"ab")
+    received, done = os.pipe()
+
+    def serve_nothing() -> None:
+        server = box.server()
+        server.recv()
+        os.write(done, b"x")
+        server.recv()
+
+    first = fork(serve_nothing)
+    os.read(received, 1)
+    first.kill()
+    first.wait()
+    client.watch(fork(lambda: echo(box.server())))
+    client.wait()
+    reply = client.poll()
+    assert reply is not None
+    assert reply.payload == b"ba"
+    os.close(received)
+    os.close(done)
+
+
+def test_spoilt_memory_is_an_error_not_a_crash() -> None:
+    region = Region(Mailbox.required_bytes(1, 100))
+    box = Mailbox(region, frame_bytes=100)
+    client, server = box.client(), box.server()
+    client.send(TASK, b"?")
+    region.numpy("uint64", 1, offset=640 + 16)[0] = 1 << 60
+    with pytest.raises(IpcError, match=r"corrupted.*payload bytes"):
+        server.recv(0)
+
+
+def test_two_shapes_cannot_share_a_place() -> None:
+    region = Region(1 << 16)
+    Mailbox(region, depth=2, frame_bytes=100)
+    with pytest.raises(ValueError, match="2 frames of 100 bytes"):
+        Mailbox(region, depth=3, frame_bytes=100)
+    with pytest.raises(ValueError, match="do not lie"):
+        Mailbox(region, offset=1 << 16, depth=2, frame_bytes=100)
