@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -180,6 +181,22 @@ def test_a_directory_with_other_files_is_left_alone(add_program, tmp_path) -> No
     with pytest.raises(OutputDirectoryError, match="holds files that are no compiled program"):
         ir.compile(add_program, distributed_config=ONE_SUB, output_dir=tmp_path)
     assert (tmp_path / "thesis.txt").read_text() == "years of work"
+
+
+def test_what_a_killed_compile_left_is_swept(add_program, tmp_path) -> None:
+    stale, recent = tmp_path / ".out-killed", tmp_path / ".out-at-work"
+    for place in (stale, recent):
+        place.mkdir()
+    os.utime(stale, (0, 0))
+    ir.compile(add_program, distributed_config=ONE_SUB, output_dir=tmp_path / "out")
+    assert not stale.exists()
+    assert recent.exists()
+
+
+def test_an_output_dir_that_cannot_be_written_is_refused(add_program, tmp_path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputDirectoryError, match="can't be written"):
+        ir.compile(add_program, distributed_config=ONE_SUB, output_dir=tmp_path / "file" / "out")
 
 
 def test_an_output_dir_that_is_a_file_is_refused(add_program, tmp_path) -> None:

@@ -132,6 +132,42 @@ def test_loops_count_as_range_does() -> None:
             compiled(0)
 
 
+INFINITY, NAN, TINY, TENTH = float("inf"), float("nan"), 1e-45, 0.1
+LEAST, MOST = -(2**63), 2**63 - 1
+
+
+@pl.program
+class Constants:
+    """Fills its outputs with numbers that are hard to write in C++."""
+
+    @pl.function(type=pl.FunctionType.InCore)
+    def kernel(self, f: pl.Out[pl.Tensor[[5, 1], pl.FP32]], i: pl.Out[pl.Tensor[[3, 1], pl.INT64]]):
+        f = pl.store(pl.full([1, 1], INFINITY, dtype=pl.FP32), [0, 0], f)
+        f = pl.store(pl.full([1, 1], -INFINITY, dtype=pl.FP32), [1, 0], f)
+        f = pl.store(pl.full([1, 1], NAN, dtype=pl.FP32), [2, 0], f)
+        f = pl.store(pl.full([1, 1], TINY, dtype=pl.FP32), [3, 0], f)
+        f = pl.store(pl.full([1, 1], TENTH, dtype=pl.FP32), [4, 0], f)
+        i = pl.store(pl.full([1, 1], LEAST, dtype=pl.INT64), [0, 0], i)
+        i = pl.store(pl.full([1, 1], MOST, dtype=pl.INT64), [1, 0], i)
+        i = pl.store(pl.full([1, 1], -5, dtype=pl.INT64), [2, 0], i)
+        return f, i
+
+    @pl.function(type=pl.FunctionType.Orchestration)
+    def chip(self, f: pl.Out[pl.Tensor[[5, 1], pl.FP32]], i: pl.Out[pl.Tensor[[3, 1], pl.INT64]]):
+        return self.kernel(f, i)
+
+    @pl.function(level=pl.Level.HOST, role=pl.Role.Orchestrator)
+    def host(self, f: pl.Out[pl.Tensor[[5, 1], pl.FP32]], i: pl.Out[pl.Tensor[[3, 1], pl.INT64]]):
+        return self.chip(f, i)
+
+
+def test_constants_keep_their_value() -> None:
+    with ir.compile(Constants) as compiled:
+        f, i = compiled()
+    np.testing.assert_array_equal(f[:, 0], np.float32([INFINITY, -INFINITY, NAN, TINY, TENTH]))
+    assert i[:, 0].tolist() == [LEAST, MOST, -5]
+
+
 # --- index arithmetic ------------------------------------------------------------------------------------------------
 
 INDEX_SCALAR = ScalarType(INDEX)

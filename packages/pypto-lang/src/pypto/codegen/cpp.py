@@ -80,7 +80,9 @@ def constant(value: int | float | bool, dtype: DType) -> str:
         number = _float(float(value))
         return number if dtype == FP32 else f"static_cast<{dtype.cpp}>({number})"
     number = str(int(value))
-    if not -(2**31) < int(value) < 2**31:
+    if int(value) == -(2**63):  # its digits alone are no int64
+        number = f"({number[:-1]}7ll - 1)"
+    elif not -(2**31) < int(value) < 2**31:
         number += "ull" if int(value) >= 2**63 else "ll"
     return number if dtype == INDEX else f"static_cast<{dtype.cpp}>({number})"
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ from pypto.runtime.manifest import Manifest, OutputDirectoryError
 MANIFEST = "program.json"
 HOST_ORCHESTRATION = "orchestration/host_orch.py"
 _SUFFIXES = (".py", ".cpp", ".json", ".pkl")
+_STALE_S = 3600  # a half-written directory this old is nobody's any more
 _ATTEMPTS = 100  # of putting a directory in place while other compiles do the same
 
 
@@ -79,29 +81,37 @@ class OutputDirectory:
 
         Without a ``path`` it is a directory of the user's cache that is named after the content.
 
-        Raises OutputDirectoryError where ``path`` is a file or holds something else.
+        Raises OutputDirectoryError where ``path`` is a file, holds something else, or can't be written.
         """
+        target = _cached(manifest, files) if path is None else path.absolute()
+        output = OutputDirectory(target, manifest, files)
+        try:
+            if not output._is_there():
+                _check_replaceable(target)
+                output._write()
+        except OSError as error:
+            message = f"output_dir {target} can't be written: {error}"
+            raise OutputDirectoryError(message, hint="name another one with output_dir=") from error
+        return output
+
+    def _write(self) -> None:
         import shutil
         import tempfile
 
-        target = _cached(manifest, files) if path is None else path.absolute()
-        output = OutputDirectory(target, manifest, files)
-        if output._is_there():
-            return output
-        _check_replaceable(target)
+        target = self.path
         target.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(target)
         # A sibling, so that renaming stays within one file system. Others never see a half-written directory.
         fresh = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
         try:
-            for name, content in files.items():
+            for name, content in self.files.items():
                 place = fresh / name
                 place.parent.mkdir(parents=True, exist_ok=True)
                 place.write_bytes(content)
             fresh.chmod(0o755)
-            output._swap_in(fresh)
+            self._swap_in(fresh)
         finally:
             shutil.rmtree(fresh, ignore_errors=True)
-        return output
 
     def _is_there(self) -> bool:
         try:
@@ -139,14 +149,23 @@ def _cached(manifest: Manifest, files: Mapping[str, bytes]) -> Path:
     return user_cache_path("pypto", appauthor=False) / "programs" / f"{manifest.name}-{sha.hexdigest()[:16]}"
 
 
+def _sweep(target: Path) -> None:
+    """Remove what compiles that were killed left beside ``target``."""
+    import shutil
+
+    for place in target.parent.iterdir():
+        if place.name.startswith(f".{target.name}-") and time.time() - place.stat().st_mtime > _STALE_S:
+            shutil.rmtree(place, ignore_errors=True)
+
+
 def _check_replaceable(target: Path) -> None:
     """Raises OutputDirectoryError where ``target`` is or holds something that pypto did not write."""
+    if target.is_file():
+        raise OutputDirectoryError(f"output_dir {target} is a file", hint="name a directory")
     try:
         names = [place.name for place in target.iterdir()]
     except FileNotFoundError:  # also when another compile is putting its own there
         return
-    except NotADirectoryError:
-        raise OutputDirectoryError(f"output_dir {target} is a file", hint="name a directory") from None
     if names and MANIFEST not in names:
         hint = "name a new or empty directory, or one that an earlier compile wrote"
         raise OutputDirectoryError(f"output_dir {target} holds files that are no compiled program", hint=hint)
