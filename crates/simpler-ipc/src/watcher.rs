@@ -5,7 +5,7 @@
 //! parent's is never touched there (a lock in it may have been held when the fork happened), only replaced.
 
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::thread::JoinHandle;
 
 use crate::doorbell::{Doorbell, WeakDoorbell};
@@ -13,7 +13,8 @@ use crate::error::{Error, Result};
 use crate::peer::Peer;
 use crate::sys;
 
-static CURRENT: Mutex<Option<Arc<Watcher>>> = Mutex::new(None);
+/// Not an owner: watches and the thread are, so that nothing stays open when they are gone.
+static CURRENT: Mutex<Weak<Watcher>> = Mutex::new(Weak::new());
 
 #[derive(Debug)]
 struct Watcher {
@@ -50,13 +51,13 @@ impl Watch {
     /// When `peer` ends (or at once if it has), it is marked gone and `doorbell` rings.
     pub(crate) fn start(peer: &Peer, doorbell: &Doorbell) -> Result<Self> {
         let mut current = CURRENT.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(watcher) = current.as_ref().filter(|watcher| watcher.is_here()) {
+        if let Some(watcher) = current.upgrade().filter(|watcher| watcher.is_here()) {
             if let Some(id) = watcher.add(peer, doorbell)? {
-                return Ok(Watch { watcher: watcher.clone(), id });
+                return Ok(Watch { watcher, id });
             }
         }
         let watcher = Watcher::start(peer, doorbell)?;
-        *current = Some(watcher.clone());
+        *current = Arc::downgrade(&watcher);
         Ok(Watch { watcher, id: 0 })
     }
 
