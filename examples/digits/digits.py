@@ -175,9 +175,10 @@ def main() -> None:
             probabilities, correct = compiled(images, labels, *weights)
             # --8<-- [end:run]
             repeated = []
-            for _ in range(20):
+            for count in range(20):
                 compiled(images, labels, *weights, probabilities, correct)
                 repeated.append(compiled.timings.last_run)
+                report("run again", count + 1, 20)
 
     expected = classify(images, *weights)
     recognised = np.count_nonzero(expected.argmax(axis=1) == labels)

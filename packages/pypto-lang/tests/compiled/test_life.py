@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+import select
 import shutil
 import subprocess
 import sys
@@ -77,7 +78,10 @@ def test_processes_that_were_killed_between_calls_are_replaced(add_program) -> N
         killed = [child for child in psutil.Process().children() if child not in before]
         assert len(killed) == 2
         for child in killed:
+            death = os.pidfd_open(child.pid)
             child.kill()
+            assert select.select([death], [], [], 60)[0]
+            os.close(death)
         assert (compiled(A, A) == 2).all()
 
 
