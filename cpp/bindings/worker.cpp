@@ -128,9 +128,11 @@ void bind_worker(nb::module_ &m) {
       .def(
           "run_prepared",
           [](ChipWorker &self, int32_t callable_id, const TaskArgs &args, const CallConfig &config) {
-            const TaskArgsView view = args.view();
-            run_interruptible(
-                [&](const InterruptCheck &interrupted) { self.run_prepared(callable_id, view, config, interrupted); });
+            const TaskArgs mine = args; // another Python thread may add to the caller's meanwhile
+            const CallConfig my_config = config;
+            run_interruptible([&](const InterruptCheck &interrupted) {
+              self.run_prepared(callable_id, mine.view(), my_config, interrupted);
+            });
           },
           nb::kw_only(), "callable_id"_a, "args"_a, "config"_a = CallConfig(),
           nb::sig("def run_prepared(self, *, callable_id: int, args: TaskArgs, config: CallConfig = ...) -> None"),
@@ -143,8 +145,9 @@ void bind_worker(nb::module_ &m) {
       .def(
           "run_prepared_from_blob",
           [](ChipWorker &self, int32_t callable_id, uintptr_t ptr, size_t capacity, const CallConfig &config) {
+            const CallConfig my_config = config;
             run_interruptible([&](const InterruptCheck &interrupted) {
-              self.run_prepared_from_blob(callable_id, reinterpret_cast<const void *>(ptr), capacity, config,
+              self.run_prepared_from_blob(callable_id, reinterpret_cast<const void *>(ptr), capacity, my_config,
                                           interrupted);
             });
           },

@@ -5,9 +5,6 @@
 
 #include <gtest/gtest.h>
 
-#include <algorithm>
-#include <cstring>
-#include <filesystem>
 #include <numeric>
 #include <sys/wait.h>
 #include <thread>
@@ -240,6 +237,7 @@ TEST(ChipWorker, ConfigsBeyondThePlatformAreNamed) {
   expect_mentions(error({.block_dim = -1}), {"block_dim is -1"});
   expect_mentions(error({.aicpu_thread_num = 5}), {"aicpu_thread_num is 5", "1 to 4"});
   expect_mentions(error({.aicpu_thread_num = 0}), {"aicpu_thread_num is 0"});
+  expect_mentions(error({.enable_pmu = 2}), {"enable_pmu is 2", "a2a3sim", "does not"});
   EXPECT_NO_THROW(worker.run_prepared(0, args.view(), {.block_dim = 24, .aicpu_thread_num = 4}));
 }
 
@@ -266,30 +264,20 @@ TEST(ChipWorker, CountsOneLoadForEachDistinctOrchestration) {
   EXPECT_EQ(worker.host_dlopen_count(), 0u);
 }
 
-size_t loaded_files() {
-  size_t count = 0;
-  for (const auto &entry : std::filesystem::directory_iterator("/proc/self/fd")) {
-    std::error_code ignored; // the iterator's own one is gone by now
-    count +=
-        std::filesystem::read_symlink(entry.path(), ignored).string().find("_kernel_callable") != std::string::npos;
-  }
-  return count;
-}
-
 TEST(ChipWorker, UnloadsWhatItsUserForgot) {
-  const size_t before = loaded_files();
+  const size_t before = mapped_objects("_kernel_callable");
   {
     ChipWorker worker({.platform = "a2a3sim"});
     worker.init();
     worker.prepare_callable(0, callable());
     worker.prepare_callable(7, callable("scale_kernel"));
-    EXPECT_EQ(loaded_files(), before + 3);
+    EXPECT_EQ(mapped_objects("_kernel_callable"), before + 3);
     worker.finalize();
-    EXPECT_EQ(loaded_files(), before);
+    EXPECT_EQ(mapped_objects("_kernel_callable"), before);
     worker.init();
     EXPECT_NO_THROW(worker.prepare_callable(7, callable())) << "a chip that was closed can be opened again";
   }
-  EXPECT_EQ(loaded_files(), before);
+  EXPECT_EQ(mapped_objects("_kernel_callable"), before);
 }
 
 TEST(ChipWorker, ACallableThatCanNotBeLoadedLeavesTheSlotFree) {

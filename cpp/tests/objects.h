@@ -5,6 +5,8 @@
 
 #include <fstream>
 #include <iterator>
+#include <set>
+#include <sstream>
 
 namespace simpler {
 
@@ -13,6 +15,21 @@ inline std::vector<std::byte> object(const std::string &name) {
   const std::vector<char> content{std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
   const auto *p = reinterpret_cast<const std::byte *>(content.data());
   return {p, p + content.size()};
+}
+
+// How many loaded objects have `part` in their name.
+inline size_t mapped_objects(const std::string &part) {
+  std::ifstream maps("/proc/self/maps");
+  std::set<std::string> inodes;
+  std::string line, range, mode, offset, device, inode, name;
+  while (std::getline(maps, line)) {
+    std::istringstream fields(line);
+    fields >> range >> mode >> offset >> device >> inode;
+    std::getline(fields, name);
+    if (name.find("memfd:") != std::string::npos && name.find(part) != std::string::npos)
+      inodes.insert(inode);
+  }
+  return inodes.size();
 }
 
 } // namespace simpler

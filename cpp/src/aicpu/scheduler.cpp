@@ -214,10 +214,12 @@ void Scheduler::wake_others() {
 }
 
 void Scheduler::start_thread() {
-  // Signals are for the thread that called us: Python's main thread.
-  sigset_t all, before;
-  sigfillset(&all);
-  pthread_sigmask(SIG_SETMASK, &all, &before);
+  // Signals from outside are for the thread that called us (Python's main thread); a thread's own faults stay its own.
+  sigset_t outside, before;
+  sigfillset(&outside);
+  for (const int fault : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGTRAP})
+    sigdelset(&outside, fault);
+  pthread_sigmask(SIG_SETMASK, &outside, &before);
   try {
     threads_.emplace_back([this] { work(); });
   } catch (const std::system_error &) { // no more threads to be had: the graph gets through with those there are

@@ -32,13 +32,22 @@ public:
     cut(end);
     auto it = segments_.lower_bound(begin);
     if (writes) {
+      // The first segment becomes the one that is left, where it starts at the right place: mostly it is the only one.
+      const auto first =
+          it != segments_.end() && it->first == begin ? it++ : segments_.emplace_hint(it, begin, Segment{});
+      Segment &left = first->second;
+      depend_on(left.writer);
+      for (TaskId reader : left.readers)
+        depend_on(reader);
+      left.end = end;
+      left.writer = task;
+      left.readers.clear();
       while (it != segments_.end() && it->first < end) {
         depend_on(it->second.writer);
         for (TaskId reader : it->second.readers)
           depend_on(reader);
         it = segments_.erase(it);
       }
-      segments_.emplace_hint(it, begin, Segment{end, task, {}});
       return;
     }
     for (uint64_t at = begin; at < end;) {
@@ -67,8 +76,8 @@ private:
   static constexpr size_t PRUNE_FROM = 16;
 
   struct Segment {
-    uint64_t end;
-    TaskId writer;
+    uint64_t end = 0;
+    TaskId writer = NO_TASK;
     std::vector<TaskId> readers; // since that write
   };
 

@@ -2,6 +2,8 @@
 
 #include "simpler/errors.h"
 
+#include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <cstring>
 #include <dlfcn.h>
@@ -67,28 +69,42 @@ std::string loader_error() {
   return text != nullptr ? text : "unknown reason";
 }
 
+// A path to an open file that was never used before. The loader takes two objects with the same path for one, as long
+// as the first is loaded, and some stay loaded after dlclose; the number of a file that was closed is soon used again.
+// So a count of all loads is part of the path: its bits, written as "." and nothing, between slashes.
+std::string unique_path(int fd) {
+  static std::atomic<uint64_t> loads{0};
+  std::string path = "/proc/self/fd/";
+  for (uint64_t bits = ++loads; bits != 0; bits /= 2)
+    path += bits % 2 != 0 ? "./" : "/";
+  return path + std::to_string(fd);
+}
+
+// Closes a file when it goes.
+struct OpenFile {
+  int fd;
+  ~OpenFile() { close(fd); }
+};
+
 } // namespace
 
-SharedObject::SharedObject(Bytes content, const std::string &name) : nbytes_(content.size()) {
-  fd_ = sealed_file(content, name);
-  path_ = "/proc/self/fd/" + std::to_string(fd_);
-  handle_ = dlopen(path_.c_str(), RTLD_NOW | RTLD_LOCAL);
+SharedObject::SharedObject(Bytes content, const std::string &name) {
+  const OpenFile file{sealed_file(content, name)};
+  void *mapped = mmap(nullptr, content.size(), PROT_READ, MAP_PRIVATE, file.fd, 0);
+  if (mapped == MAP_FAILED)
+    throw CallableError("can't load '" + name + "': mmap: " + std::strerror(errno));
+  content_ = {static_cast<const std::byte *>(mapped), content.size()};
+  handle_ = dlopen(unique_path(file.fd).c_str(), RTLD_NOW | RTLD_LOCAL);
   if (handle_ == nullptr) {
     const std::string reason = loader_error();
-    close(fd_);
+    munmap(mapped, content.size());
     throw CallableError("can't load '" + name + "': " + reason);
   }
 }
 
 SharedObject::~SharedObject() {
   dlclose(handle_);
-  // Some objects stay loaded (STB_GNU_UNIQUE symbols, thread-local destructors). Were the number of this file used
-  // again then, dlopen would find the old object under the same path: the file stays open for good.
-  if (void *still = dlopen(path_.c_str(), RTLD_NOW | RTLD_NOLOAD)) {
-    dlclose(still);
-    return;
-  }
-  close(fd_);
+  munmap(const_cast<std::byte *>(content_.data()), content_.size());
 }
 
 void *SharedObject::symbol(std::string_view symbol, const std::string &name) const {
@@ -99,34 +115,17 @@ void *SharedObject::symbol(std::string_view symbol, const std::string &name) con
   return address;
 }
 
-bool SharedObject::has_content(Bytes content) const {
-  if (content.size() != nbytes_)
-    return false;
-  void *mine = mmap(nullptr, nbytes_, PROT_READ, MAP_PRIVATE, fd_, 0);
-  if (mine == MAP_FAILED)
-    return false;
-  const bool equal = std::memcmp(mine, content.data(), nbytes_) == 0;
-  munmap(mine, nbytes_);
-  return equal;
-}
-
 std::shared_ptr<SharedObject> SharedObjectStore::load(Bytes content, const std::string &name, uint64_t *loaded) {
   std::string key = build_id_of(content);
   if (key.empty())
     key =
         "hash " +
         std::to_string(std::hash<std::string_view>{}({reinterpret_cast<const char *>(content.data()), content.size()}));
+  std::erase_if(objects_, [](const auto &entry) { return entry.second.expired(); });
   const auto [first, last] = objects_.equal_range(key);
-  for (auto it = first; it != last;) {
-    const std::shared_ptr<SharedObject> object = it->second.lock();
-    if (object == nullptr) {
-      it = objects_.erase(it);
-      continue;
-    }
-    if (object->has_content(content))
+  for (auto it = first; it != last; ++it)
+    if (const auto object = it->second.lock(); std::ranges::equal(object->content(), content))
       return object;
-    ++it;
-  }
   auto object = std::make_shared<SharedObject>(content, name);
   objects_.emplace(std::move(key), object);
   if (loaded != nullptr)

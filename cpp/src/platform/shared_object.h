@@ -20,12 +20,10 @@ public:
 
   // Throws CallableError when there is no such symbol.
   void *symbol(std::string_view symbol, const std::string &name) const;
-  bool has_content(Bytes content) const;
+  Bytes content() const { return content_; }
 
 private:
-  std::string path_;
-  int fd_ = -1; // sealed; stays open: the loader tells objects apart by the path, in which this number is
-  size_t nbytes_ = 0;
+  Bytes content_; // of the file, mapped
   void *handle_ = nullptr;
 };
 

@@ -82,6 +82,15 @@ uint32_t Simulator::clusters_for(const CallConfig &config) const {
            "1 to " + std::to_string(info_.aicpu_threads) + " AICPU threads");
   if (config.block_dim < 0 || (info_.limited_block_dim && static_cast<uint32_t>(config.block_dim) > info_.clusters))
     refuse("block_dim", config.block_dim, std::to_string(info_.clusters) + " clusters (0: all of them)");
+  // Better refused than ignored.
+  for (const auto &[name, value] : {std::pair{"enable_l2_swimlane", config.enable_l2_swimlane},
+                                    {"enable_dump_tensor", config.enable_dump_tensor},
+                                    {"enable_pmu", config.enable_pmu},
+                                    {"enable_dep_gen", config.enable_dep_gen},
+                                    {"enable_scope_stats", config.enable_scope_stats}})
+    if (value != 0)
+      throw CallConfigError(std::string("CallConfig.") + name + " is " + std::to_string(value) + ", but platform '" +
+                            info_.name + "' does not record that: leave it 0");
   return config.block_dim == 0 ? info_.clusters : std::min(static_cast<uint32_t>(config.block_dim), info_.clusters);
 }
 
