@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import psutil
 import pytest
 import simpler
+import simpler_runtime
 from hypothesis import HealthCheck, settings
 
 # Children are forked by many examples; how long that takes says nothing.
@@ -85,3 +87,59 @@ def children() -> Callable[[], list[psutil.Process]]:
         return [child for child in psutil.Process().children() if child.name().startswith("simpler-")]
 
     return find
+
+
+KERNEL = """
+#include "simpler/kernel.h"
+using namespace simpler;
+extern "C" void kernel([[maybe_unused]] Core &core, [[maybe_unused]] TaskArgsView args) { %s }
+"""
+ORCHESTRATION = """
+#include "simpler/orchestration.h"
+using namespace simpler;
+extern "C" void orchestrate([[maybe_unused]] Graph &graph, [[maybe_unused]] TaskArgsView args) { %s }
+"""
+ELEMENTS = "for (uint64_t i = 0; i < element_count(args.tensors[0]); ++i)"
+SOURCES = {
+    "add": KERNEL
+    % f"""const auto *a = args.tensors[0].as<float>(), *b = args.tensors[1].as<float>();
+          auto *c = args.tensors[2].as<float>(); {ELEMENTS} c[i] = a[i] + b[i];""",
+    "scale": KERNEL % f"auto *a = args.tensors[0].as<float>(); {ELEMENTS} a[i] *= float(args.scalars[0]);",
+    "fail": KERNEL % 'core.fail("model.py:12", "row %d is bad", 3);',
+    "crash": "#include <csignal>" + KERNEL % "raise(SIGKILL);",  # silent, unlike a segmentation fault
+    "nothing": KERNEL % "",
+    "forever": KERNEL % "for (volatile int i = 0;; i = i + 1) {}",
+    "orchestrate add": ORCHESTRATION
+    % "graph.submit(Task(0).in(args.tensors[0]).in(args.tensors[1]).out(args.tensors[2]));",
+    "orchestrate scale": ORCHESTRATION % "graph.submit(Task(0).inout(args.tensors[0]).scalar(args.scalars[0]));",
+    "orchestrate nothing": ORCHESTRATION % "graph.submit(Task(0));",
+}
+SIGNATURES = {
+    "add": ([simpler.IN, simpler.IN, simpler.OUT], 0),
+    "scale": ([simpler.INOUT], 1),
+    "nothing": ([], 0),
+}
+
+
+@functools.cache
+def _compiled(name: str) -> bytes:
+    unit = simpler_runtime.CompileUnit(name, SOURCES[name])
+    return simpler_runtime.KernelCompiler().compile([unit])[0]
+
+
+@pytest.fixture(scope="session")
+def chip_callable() -> Callable[..., simpler.ChipCallable]:
+    """Builds a callable of one kernel, given its name and the one of the orchestration, both in SOURCES."""
+
+    def build(kernel: str, orchestration: str | None = None, *, name: str | None = None) -> simpler.ChipCallable:
+        orchestration = orchestration or kernel
+        signature, scalar_count = SIGNATURES[orchestration]
+        return simpler.ChipCallable.build(
+            name=name or kernel,
+            orchestration=_compiled(f"orchestrate {orchestration}"),
+            signature=signature,
+            scalar_count=scalar_count,
+            kernels=[simpler_runtime.Kernel(0, kernel, simpler_runtime.CoreType.AIV, _compiled(kernel))],
+        )
+
+    return build

@@ -15,8 +15,8 @@ def test_tensors_and_scalars_keep_their_order_and_tags():
     assert (args.scalar_count, args.scalar(0)) == (1, 7)
 
 
-@pytest.mark.parametrize(("given", "read"), [(3, 3), (True, 1), (2**63, 2**63), (np.int32(5), 5)])
-def test_integers_are_stored_in_64_bits(given, read):
+@pytest.mark.parametrize(("given", "read"), [(3, 3), (True, 1), (-1, -1), (2**64 - 1, -1), (np.int32(5), 5)])
+def test_integers_are_stored_in_64_bits_and_read_as_signed(given, read):
     assert TaskArgs().add_scalar(given).scalar(0) == read
 
 

@@ -50,7 +50,14 @@ class ArrayInfo(NamedTuple):
 def describe(array: object) -> ArrayInfo:
     """Read an array. TensorError if it is none, is not in this host's memory, or has a dtype or shape chips lack."""
     if type(array) is np.ndarray:
-        return _from_interface(array, array.__array_interface__)
+        interface = array.__array_interface__
+        dtype = DTYPES.get(interface["typestr"])
+        if dtype is None or interface["strides"] is not None:
+            return _from_interface(array, interface)
+        address, read_only = interface["data"]  # the usual case, without detours
+        shape = interface["shape"]
+        tensor = make_tensor(address, shape, dtype)
+        return ArrayInfo(array, address, address + array.nbytes, shape, dtype, not read_only, None, tensor, False)
     if isinstance(array, ContinuousTensor):
         return _from_continuous(array)
     torch = sys.modules.get("torch")

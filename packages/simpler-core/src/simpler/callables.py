@@ -13,7 +13,7 @@ from collections.abc import Callable
 from enum import Enum
 from typing import Any
 
-import cloudpickle  # type: ignore[import-untyped]
+import cloudpickle
 from simpler_runtime import ChipCallable
 
 from .errors import CallableError, UnknownCallable

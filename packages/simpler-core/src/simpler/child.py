@@ -7,7 +7,7 @@ from collections.abc import Callable
 from time import perf_counter_ns
 from typing import Protocol
 
-import cloudpickle  # type: ignore[import-untyped]
+import cloudpickle
 from simpler_ipc import CONTROL, TASK, MailboxServer, Region
 from simpler_runtime import ChipCallable, ChipWorker, TaskFrame, read_task
 

@@ -108,8 +108,10 @@ class LocalEndpoint:
         frame = self._reserve()
         if frame is None:
             return False
-        count = len(needs)
-        TICKETS[count].pack_into(frame, 0, count, *needs)
+        if needs:
+            TICKETS[len(needs)].pack_into(frame, 0, len(needs), *needs)
+        else:
+            frame[0] = 0
         nbytes = write_task(frame[HEADER_NBYTES:], slot.entry.digest, slot.config, plain)
         slot.ticket = self._post(TASK, HEADER_NBYTES + nbytes)
         self.in_flight.append(slot)

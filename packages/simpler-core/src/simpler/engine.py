@@ -98,11 +98,23 @@ class Engine:
         self._memory = memory
         self._doorbell = doorbell
         self._wait_set = wait_set
+        self._any_dead = False  # that stays so
         self.replace: Callable[[Any], None] | None = None
-        self.begin(None)
+        self._deadline: float | None = None
+        self._forget()
 
     def begin(self, deadline: float | None) -> None:
-        """Start a run: forget everything about the one before."""
+        """Start a run; ``deadline`` is when ``advance`` gives up, on the monotonic clock."""
+        self._deadline = deadline
+
+    def finish(self) -> None:
+        """The run is over: let go of everything it held."""
+        for slot in self.failed:
+            slot.state = FREE[CONSUME[slot.state]]
+        self._deadline = None
+        self._forget()
+
+    def _forget(self) -> None:
         self.live = 0  # tasks added that have not ended
         self.count = 0  # tasks added
         self.failures: list[TaskFailed] = []
@@ -110,7 +122,6 @@ class Engine:
         self.skipped: list[str] = []
         self.tensor_map: TensorMap[Slot] = TensorMap()
         self.staging = Staging(self._memory, self.allocate, self.wait_until, self.drain)
-        self._deadline = deadline
         self._unsent = 0  # tasks that are PENDING or READY
         self._since_harvest = 0
         for pool in self.pools:
@@ -187,7 +198,7 @@ class Engine:
             best = None if queue else self._pick(pool, slot.entry.quick)
             sent = best is not None and self._send(slot, best)
         if not sent:
-            dead = self._out_of_reach(slot)
+            dead = self._out_of_reach(slot) if self._any_dead else None
             if dead is None:
                 queue.append(slot)
             else:
@@ -425,6 +436,7 @@ class Engine:
         reason = gone(endpoint)
         if self.replace is not None:  # takes answers of other children in, so nothing may be half done
             self.replace(endpoint)
+        self._any_dead = any(other.death is not None for other in self._endpoints)
         recalled = []
         for position, slot in enumerate(left):
             if isinstance(slot, ControlCall):
@@ -575,12 +587,6 @@ class Engine:
             names = ", ".join(sorted(set(self.skipped))[:NOTES])
             error.add_note(f"{len(self.skipped)} tasks that needed its results were not run: {names}")
         return error
-
-    def finish(self) -> None:
-        """The run is over: let go of everything it held."""
-        for slot in self.failed:
-            slot.state = FREE[CONSUME[slot.state]]
-        self.begin(None)
 
 
 def _died(slot: Slot, name: str, death: PeerDied, *, started: bool) -> WorkerDied:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from threading import get_ident
 from typing import Any
 
 import numpy as np
@@ -88,7 +88,7 @@ class Orchestrator:
         self._memory = memory
         self._chips = chips
         self._subs = subs
-        self._thread = threading.get_ident()
+        self._thread = get_ident()
         self._root = self._scope = Scope(engine, memory, None)
         self._open = True
 
@@ -179,7 +179,7 @@ class Orchestrator:
     def _check(self) -> None:
         if not self._open:
             raise WorkerStateError("the run of this orchestrator is over; use the one given to the function that runs")
-        if threading.get_ident() != self._thread:
+        if get_ident() != self._thread:
             raise WorkerStateError("submit from the thread the orchestration function runs on")
 
     def _resolve(self, pool: Pool, handle: CallableHandle) -> Entry:
@@ -192,9 +192,11 @@ class Orchestrator:
     def _submit(
         self, pool: Pool, handle: CallableHandle, args: TaskArgs | None, config: CallConfig | None, worker: int
     ) -> None:
-        if not self._open or threading.get_ident() != self._thread:
+        if not self._open or get_ident() != self._thread:
             self._check()
-        entry = self._resolve(pool, handle)
+        entry = handle._entry if type(handle) is CallableHandle and handle._registry is self._registry else None
+        if entry is None or entry.kind is not pool.kind:
+            entry = self._resolve(pool, handle)
         if worker != -1 or not pool.endpoints:
             pool.check(worker)
         if args is None:

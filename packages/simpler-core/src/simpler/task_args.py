@@ -129,7 +129,7 @@ class TaskArgs:
         return self._tensors[index].tag
 
     def scalar(self, index: int) -> int:
-        """The scalar's 64 bits as an integer."""
+        """The scalar's 64 bits as a signed integer."""
         return self._plain.scalar(index)
 
     def scalar_float(self, index: int) -> float:
@@ -198,7 +198,7 @@ class SubTaskArgs:
         return [self.array(index) for index in range(self._plain.tensor_count)]
 
     def scalar(self, index: int) -> int:
-        """The scalar's 64 bits as an integer."""
+        """The scalar's 64 bits as a signed integer."""
         return self._plain.scalar(index)
 
     def scalar_float(self, index: int) -> float:

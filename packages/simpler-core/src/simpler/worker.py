@@ -100,6 +100,7 @@ class Worker:
         self._chips = Pool(CallableKind.CHIP_CALLABLE, "chip", "chips", [], "device_ids")
         self._subs = Pool(CallableKind.PYTHON_FUNCTION, "SubWorker", "SubWorkers", [], "num_sub_workers")
         self._running = False
+        self._unfinished: Orchestrator | None = None  # of a run that is not cleaned up
         self._replacing: dict[str, set[int]] = {CHIP: set(), SUB: set()}
         self._children = _Children()
         self._finalizer = weakref.finalize(self, _Children.end, self._children)  # also when Python exits
@@ -216,11 +217,13 @@ class Worker:
                 self._run(engine, orchestration, args, config or DEFAULT_CONFIG)
             finally:
                 self._running = False
-        self._replacing: dict[str, set[int]] = {CHIP: set(), SUB: set()}
 
     def _run(self, engine: Engine, orchestration: Orchestration, args: Any, config: CallConfig) -> None:
+        if self._unfinished is not None:  # Ctrl-C came while the last run was cleaned up
+            self._interrupt()
+            self._finish(engine)
+        orch = self._unfinished = Orchestrator(engine, self._registry, self._shared(), self._chips, self._subs)
         engine.begin(None if self.timeout is None else time.monotonic() + self.timeout)
-        orch = Orchestrator(engine, self._registry, self._shared(), self._chips, self._subs)
         try:
             try:
                 orchestration(orch, args, config)
@@ -238,11 +241,17 @@ class Worker:
         finally:
             orch.close()
             outcome = engine.outcome()
-            engine.staging.settle_all()
-            orch.release()
-            engine.finish()
+            self._finish(engine)
         if outcome is not None:
             raise outcome
+
+    def _finish(self, engine: Engine) -> None:
+        """No task is left: give the caller the results, and everything else back."""
+        assert self._unfinished is not None
+        engine.staging.settle_all()
+        self._unfinished.release()
+        engine.finish()
+        self._unfinished = None
 
     def _interrupt(self) -> None:
         """Get the children idle: wait a moment for those at work, then end them."""
