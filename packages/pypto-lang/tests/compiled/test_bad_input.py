@@ -149,7 +149,7 @@ class Shards:
 
 
 def test_more_shards_than_chips_in_a_loop() -> None:
-    with pytest.raises(DeviceCountError, match=r"device 3.*2 chips, devices 0 to 1") as caught:
+    with pytest.raises(DeviceCountError, match=r"device 3.*2 chips \(devices 0 to 1\)") as caught:
         ir.compile(Shards, distributed_config=DistributedConfig(device_ids=[4, 5]))
     assert caught.value.line == line_of("self.chip(pl.slice(a, [4, 8], [4 * shard, 0])")
     assert str(caught.value).split("\n")[2].strip().endswith("^^^^^")
@@ -176,7 +176,7 @@ def test_a_device_that_is_none_of_the_chips() -> None:
         def host(self, a: Matrix, f: pl.Out[Matrix]):
             return self.chip(a, f, device=1)
 
-    with pytest.raises(DeviceCountError, match="1 chip, device 0") as caught:
+    with pytest.raises(DeviceCountError, match=r"1 chip \(device 0\)") as caught:
         ir.compile(Second)
     assert caught.value.line == line_of("return self.chip(a, f, device=1)")
     with ir.compile(Second, distributed_config=DistributedConfig(device_ids=[3, 9])) as compiled:

@@ -99,6 +99,12 @@ def test_what_is_no_number_of_that_type_is_refused(scaled, scale: object, times:
         scaled(np.zeros((1, 8), np.float32), scale, times)
 
 
+@pytest.mark.parametrize("times", [2**63, -(2**63) - 1])
+def test_a_number_beyond_its_type_is_refused(scaled, times: int) -> None:
+    with pytest.raises(TypeMismatchError, match="does not fit int64"):
+        scaled(np.zeros((1, 8), np.float32), 1.0, times)
+
+
 @pl.program
 class Loops:
     """Writes into row i of f how often, and last with what, each of its loops ran."""

@@ -209,11 +209,8 @@ class CppFunction:
     def _loop(self, loop: For) -> None:
         start, stop, step = self.expression(loop.start), self.expression(loop.stop), self.expression(loop.step)
         name = loop.var.name
-        if isinstance(loop.step, Const):
-            rising = "true" if loop.step.value > 0 else "false"
-        else:
+        if not isinstance(loop.step, Const):
             step = self._step(name, step, loop.span)
-            rising = f"{step} > 0"
         outer, self.names = self.names, Names(parent=self.names)
         # An assignment to the loop's variable must not disturb the count.
         rebound = any(t.name == name for s in walk.statements(loop.body) for t in walk.targets(s))
@@ -224,7 +221,10 @@ class CppFunction:
             init += f", {end} = {stop}"
             stop = end
         up, down = f"{counter} < {stop}", f"{counter} > {stop}"
-        condition = {"true": up, "false": down}.get(rising, f"{rising} ? {up} : {down}")
+        if isinstance(loop.step, Const):
+            condition = up if loop.step.value > 0 else down
+        else:
+            condition = f"{step} > 0 ? {up} : {down}"
         with self.out.block(f"for ({init}; {condition}; {counter} += {step}) {{", "}"):
             if rebound:
                 self.out.line(f"int64_t {self.names.define(name)} = {counter};")

@@ -94,6 +94,8 @@ Range = tuple[int, int]  # least and greatest value a variable takes
 
 
 def _check_devices_of(stmts: tuple[Stmt, ...], count: int, known: dict[str, Range]) -> None:
+    from pypto.runtime.manifest import describe_chips
+
     for stmt in stmts:
         if isinstance(stmt, For):
             bounds = _loop_range(stmt, known)
@@ -105,9 +107,8 @@ def _check_devices_of(stmts: tuple[Stmt, ...], count: int, known: dict[str, Rang
         if found is None or (found[0] >= 0 and found[1] < count):
             continue
         wrong = found[0] if found[0] < 0 else found[1]
-        chips = "1 chip, device 0" if count == 1 else f"{count} chips, devices 0 to {count - 1}"
         raise DeviceCountError(
-            f"{value.function} is sent to device {wrong}, but the program is compiled for {chips}",
+            f"{value.function} is sent to device {wrong}, but the program is compiled for {describe_chips(count)}",
             value.device.span,
             f"pass DistributedConfig(device_ids=[...]) with at least {wrong + 1} chips" if wrong >= 0 else None,
         )

@@ -216,7 +216,7 @@ class DistributedCompiledProgram:
 
             progress = self._progress or current()
             config = self.manifest.config
-            what = f"{len(config['device_ids'])} chips, {config['num_sub_workers']} SubWorkers"
+            what = f"chips: {len(config['device_ids'])}, SubWorkers: {config['num_sub_workers']}"
             began = time.perf_counter()
             progress(Progress("start", 0, 1, what))
             session = Session(self._output, self._chips)

@@ -123,7 +123,17 @@ def _scalar(manifest: Manifest, parameter: Parameter, value: Any) -> Any:
             f"argument {parameter.name} of {signature(manifest)}: expected a number of type {parameter.dtype}, got"
         )
         raise TypeMismatchError(f"{message} {type(value).__name__}", hint=_declared(manifest))
+    if wanted is int and not _fits(int(number), parameter.dtype):
+        message = f"argument {parameter.name} of {signature(manifest)}: {number} does not fit {parameter.dtype}"
+        raise TypeMismatchError(message, hint=_declared(manifest))
     return wanted(number)
+
+
+def _fits(number: int, dtype: str) -> bool:
+    if dtype == "bool":
+        return number in (0, 1)
+    bits = int(dtype.lstrip("uint"))
+    return 0 <= number < 2**bits if dtype.startswith("u") else -(2 ** (bits - 1)) <= number < 2 ** (bits - 1)
 
 
 def _array(manifest: Manifest, parameter: Parameter, value: Any, sizes: dict[str, tuple[int, str]]) -> tuple[Any, bool]:

@@ -104,5 +104,10 @@ class Manifest:
             raise OutputDirectoryError(f"{path} is damaged: {error!r}", hint="compile the program again") from error
 
 
+def describe_chips(count: int) -> str:
+    """How many chips there are and what ``device=`` they go by."""
+    return "1 chip (device 0)" if count == 1 else f"{count} chips (devices 0 to {count - 1})"
+
+
 def _parameters(data: list[dict[str, Any]]) -> tuple[Parameter, ...]:
     return tuple(Parameter(**{**p, "shape": None if p["shape"] is None else tuple(p["shape"])}) for p in data)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from pypto.errors import DeviceCountError
 from pypto.runtime.arguments import Bound
+from pypto.runtime.manifest import describe_chips
 from pypto.runtime.modules import as_torch, load_host_orchestration, load_sub_worker
 from pypto.runtime.output_directory import OutputDirectory
 
@@ -36,14 +36,10 @@ class Calls:
         """``index`` into ``device_ids``. Raises DeviceCountError where there is no such chip."""
         if not 0 <= index < self._device_count:
             raise DeviceCountError(
-                f"{where}: device={index}, but the program was compiled for {_chips(self._device_count)}",
+                f"{where}: device={index}, but the program was compiled for {describe_chips(self._device_count)}",
                 hint="pass more device_ids in DistributedConfig, or a device below their number",
             )
         return index
-
-
-def _chips(count: int) -> str:
-    return "1 chip (device 0)" if count == 1 else f"{count} chips (devices 0 to {count - 1})"
 
 
 class Session:
@@ -60,7 +56,6 @@ class Session:
 
         self._output = output
         self._manifest = manifest = output.manifest
-        self._pid = os.getpid()
         config = manifest.config
         self._config = CallConfig(block_dim=config["block_dim"], aicpu_thread_num=config["aicpu_thread_num"])
         self._orchestrate = load_host_orchestration(output)
@@ -99,8 +94,7 @@ class Session:
 
     def close(self) -> None:
         """End all processes. In a forked child, which owns none of them, this does nothing."""
-        if os.getpid() == self._pid:
-            self.worker.close()
+        self.worker.close()
 
     def _register_subs(self, callers_kind: str) -> None:
         for entry in self._manifest.sub_workers:
