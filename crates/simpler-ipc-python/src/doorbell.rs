@@ -6,6 +6,7 @@ use crate::errors::OrRaise;
 use crate::region::Region;
 use crate::waiting::{detached, limit};
 
+/// A "something changed" counter in shared memory, on which processes can sleep.
 #[pyclass(frozen, module = "simpler_ipc")]
 pub struct Doorbell(pub simpler_ipc::Doorbell);
 

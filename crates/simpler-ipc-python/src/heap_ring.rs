@@ -6,6 +6,7 @@ use crate::errors::OrRaise;
 use crate::region::Region;
 use crate::waiting::{detached, limit};
 
+/// A ring allocator: one process allocates, any process releases, space is reclaimed first-in-first-out.
 #[pyclass(frozen, module = "simpler_ipc")]
 pub struct HeapRing(simpler_ipc::HeapRing);
 

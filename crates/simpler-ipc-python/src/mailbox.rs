@@ -15,6 +15,7 @@ use crate::peer::Peer;
 use crate::region::Region;
 use crate::waiting::{detached, limit};
 
+/// An ordered lane of request/reply frames between one client and one server.
 #[pyclass(frozen, module = "simpler_ipc")]
 pub struct Mailbox(simpler_ipc::Mailbox);
 
@@ -62,6 +63,7 @@ fn kind_of(py: Python<'_>, kind: u32) -> PyResult<Kind> {
     Kind::try_from(kind).or_raise(py)
 }
 
+/// Posts requests, takes replies in the same order.
 #[pyclass(module = "simpler_ipc")]
 pub struct MailboxClient {
     client: simpler_ipc::MailboxClient,
@@ -159,6 +161,7 @@ impl MailboxClient {
     }
 }
 
+/// Receives requests in order, replies to them in order.
 #[pyclass(module = "simpler_ipc")]
 pub struct MailboxServer(simpler_ipc::MailboxServer);
 
@@ -205,6 +208,7 @@ impl MailboxServer {
     }
 }
 
+/// A reply, copied out of its frame.
 #[pyclass(frozen, get_all, module = "simpler_ipc")]
 pub struct Reply {
     ticket: u64,
@@ -236,6 +240,7 @@ impl Reply {
     }
 }
 
+/// A request in its frame; its bytes are valid until it is replied to.
 #[pyclass(frozen, module = "simpler_ipc")]
 pub struct Request(simpler_ipc::Request);
 

@@ -6,6 +6,7 @@ use crate::doorbell::Doorbell;
 use crate::errors::{peer_died, OrRaise};
 use crate::waiting::{detached, limit};
 
+/// Another process, whose death is noticed at once.
 #[pyclass(frozen, module = "simpler_ipc")]
 pub struct Peer(pub simpler_ipc::Peer);
 
@@ -51,6 +52,7 @@ pub fn exit_with(py: Python<'_>, peer: &Peer) -> PyResult<()> {
     simpler_ipc::exit_with(&peer.0).or_raise(py)
 }
 
+/// One wait for whatever rings a doorbell and for the death of any watched peer.
 #[pyclass(frozen, module = "simpler_ipc")]
 pub struct WaitSet(simpler_ipc::WaitSet);
 

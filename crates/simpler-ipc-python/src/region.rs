@@ -13,6 +13,7 @@ use pyo3::types::PyDict;
 use crate::bytes::fill_view;
 use crate::errors::OrRaise;
 
+/// Anonymous shared memory: sealed, sparse, inherited by fork, mapped elsewhere from its file descriptor.
 #[pyclass(frozen, module = "simpler_ipc")]
 pub struct Region {
     region: Mutex<Option<simpler_ipc::Region>>,

@@ -38,10 +38,12 @@ pub fn map(_fd: BorrowedFd<'_>, _nbytes: usize) -> Result<NonNull<u8>> {
 /// None: there are no mappings here.
 pub unsafe fn unmap(_address: NonNull<u8>, _nbytes: usize) {}
 
+/// Never sleeps: says that it cannot.
 pub fn futex_wait(_word: &AtomicU32, _expected: u32, _timeout: Option<Duration>) -> Result<Slept> {
     unsupported("waiting on shared memory")
 }
 
+/// Nobody sleeps here.
 pub fn futex_wake_all(_word: &AtomicU32) {}
 
 pub fn available_cpus() -> u32 {
