@@ -1,5 +1,6 @@
 #include "simpler/chip_worker.h"
 
+#include "expect.h"
 #include "objects.h"
 #include "simpler/errors.h"
 
@@ -39,21 +40,6 @@ struct Args {
     return {static_cast<int32_t>(tensors.size()), static_cast<int32_t>(scalars.size()), tensors.data(), scalars.data()};
   }
 };
-
-template <class Error> std::string message_of(const std::function<void()> &call) {
-  try {
-    call();
-  } catch (const Error &e) {
-    return e.what();
-  }
-  ADD_FAILURE() << "no error";
-  return {};
-}
-
-void expect_mentions(const std::string &text, std::initializer_list<const char *> words) {
-  for (const char *word : words)
-    EXPECT_NE(text.find(word), std::string::npos) << "'" << word << "' is not in: " << text;
-}
 
 class OnEveryPlatform : public ::testing::TestWithParam<std::string> {
 protected:
