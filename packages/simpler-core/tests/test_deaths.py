@@ -211,3 +211,34 @@ def test_a_function_registered_while_a_child_is_dead_is_known_to_its_replacement
         worker.run(lambda orch, *_, h=handle: orch.submit_sub(h, TaskArgs().inout(values), worker=0))
         worker.unregister(handle)
     assert values.tolist() == [5, 5]
+
+
+@pytest.mark.parametrize("restart", [True, False])
+@settings(max_examples=20)
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(-1, 1), st.integers(0, 40)), max_size=200))
+def test_children_killed_at_any_moment_leave_every_task_accounted_for(restart, program):
+    """A third number of 0 or 1 kills that child between two submits, whatever it is doing."""
+    with simpler.Worker(device_ids=[], num_sub_workers=2, restart=restart) as worker:
+        handle = worker.register(add_one)
+        cells = [worker.zeros(1, "int32") for _ in range(4)]
+
+        def orchestration(orch, args, config):
+            for cell, pin, victim in program:
+                orch.submit_sub(handle, TaskArgs().inout(cells[cell]), worker=pin)
+                if victim < 2:
+                    killed.append(worker._children.endpoints[victim].peer)
+                    killed[-1].kill()
+
+        killed = []
+        failures = skipped = 0
+        try:
+            worker.run(orchestration)
+        except simpler.WorkerDied as error:
+            failures, skipped = 1 + len(error.others), len(error.skipped)
+        completed = len(program) - failures - skipped
+        # A task that lost its child may have done its work already.
+        assert completed <= sum(int(cell[0]) for cell in cells) <= completed + failures
+        if restart:
+            for peer in killed:
+                peer.wait(10)
+            worker.run(lambda orch, *_: orch.submit_sub(handle, TaskArgs().inout(cells[0])))

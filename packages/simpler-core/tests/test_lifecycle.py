@@ -209,7 +209,7 @@ def script(text: str, **options: object) -> subprocess.Popen[str]:
 
 
 def processes_of(line: str) -> list[psutil.Process]:
-    return [psutil.Process(int(pid)) for pid in line.split()]
+    return [psutil.Process(int(pid)) for pid in line.split() if psutil.pid_exists(int(pid))]
 
 
 def assert_gone(processes: list[psutil.Process]) -> None:
@@ -418,3 +418,47 @@ def test_a_worker_with_many_children_starts_and_ends():
 
         made.run(orchestration)
         assert (counts == 1).all()
+
+
+def test_closing_a_worker_ends_a_run_on_another_thread(gate):
+    made = worker()
+    handle = made.register(lambda args: gate.wait())
+    raised: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            made.run(lambda orch, *_: orch.submit_sub(handle))
+        except simpler.WorkerStateError as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    gate.arrived()
+    made.close()
+    thread.join()
+    assert "closed by another thread" in str(raised[0])
+
+
+def test_pages_of_a_large_run_are_given_back(monkeypatch):
+    monkeypatch.setattr("simpler.memory.KEEP", 1 << 20)
+    with worker() as made:
+        handle = made.register(add_one)
+        values = np.zeros(32 << 20, np.int8)
+        made.run(lambda orch, *_: orch.submit_sub(handle, TaskArgs().inout(values)))
+        assert (values == 1).all()
+        blocks = os.fstat(made._memory.region.fd).st_blocks * 512
+        assert blocks < 4 << 20
+
+
+def test_scopes_of_an_interrupted_run_are_released(gate):
+    with worker(timeout=0.2, restart=True, heap_ring_size=1 << 20) as made:
+        handle = made.register(lambda args: gate.wait())
+
+        def orchestration(orch, args, config):
+            with orch.scope(), orch.scope():
+                orch.submit_sub(handle, TaskArgs().out(orch.alloc(1 << 19, "int8")))
+
+        for _ in range(3):
+            with pytest.raises(simpler.RunTimeout):
+                made.run(orchestration)
+        assert [ring.live for ring in made._memory.rings] == [0, 0, 0, 0]

@@ -17,8 +17,10 @@ import cloudpickle
 from simpler_runtime import ChipCallable
 
 from .errors import CallableError, UnknownCallable
+from .protocol import DEPTH
 
 MAX_CHIP_CALLABLES = 64  # slots a chip has
+UNKNOWN = DEPTH  # the weight of what may take any time
 
 
 class CallableKind(Enum):
@@ -34,18 +36,21 @@ class TargetNamespace(Enum):
 
 
 class Entry:
-    """One content in the registry. ``quick`` is learned: its last task took less than a millisecond."""
+    """One content in the registry.
 
-    __slots__ = ("content", "digest", "handles", "kind", "name", "quick", "target")
+    ``weight`` says how much of a mailbox its tasks fill; the engine learns it from how long they take.
+    """
+
+    __slots__ = ("content", "digest", "handles", "kind", "name", "target", "weight")
 
     def __init__(self, digest: bytes, kind: CallableKind, name: str, target: Any, content: bytes | None) -> None:
         self.digest = digest
         self.kind = kind
         self.name = name
         self.target = target
-        self.content = content  # what a running child is sent; None if it cannot be pickled
+        self.content = content  # what running children are sent; None if it cannot be pickled, or was sent
         self.handles = 0
-        self.quick = False
+        self.weight = UNKNOWN
 
 
 class CallableHandle:

@@ -19,7 +19,9 @@ from .protocol import (
     FAILED,
     FRAME_NBYTES,
     HEADER_NBYTES,
+    MEDIUM_NS,
     OK,
+    OK_MEDIUM,
     OK_SLOW,
     POISONED,
     SLOW_NS,
@@ -177,7 +179,8 @@ def _answer_all(server: MailboxServer, executor: Executor, memory: SharedMemory)
                 failed.add(request.ticket)
                 reply(FAILED, pack_failure(error, FRAME_NBYTES))
             else:
-                reply(OK if perf_counter_ns() - began < SLOW_NS else OK_SLOW)
+                took = perf_counter_ns() - began
+                reply(OK if took < MEDIUM_NS else OK_MEDIUM if took < SLOW_NS else OK_SLOW)
         elif kind == CONTROL:
             try:
                 _control(executor, pickle.loads(request.payload), memory)

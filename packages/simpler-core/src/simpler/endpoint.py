@@ -45,7 +45,7 @@ class Endpoint(Protocol):
         index: its number among its kind: what ``worker=`` selects.
         name: for messages, e.g. ``"chip 0"``.
         in_flight: messages sent and not answered, oldest first.
-        slow: how many of them are tasks that may take long; the engine keeps count.
+        load: weight of the tasks among them; the engine keeps it.
         waiting: tasks that go here as soon as there is room, because what they wait for is here.
         pinned: ready tasks that may run nowhere else.
         death: how it died; None while it lives.
@@ -54,7 +54,7 @@ class Endpoint(Protocol):
     index: int
     name: str
     in_flight: deque[Slot | ControlCall]
-    slow: int
+    load: int
     waiting: deque[Slot]
     pinned: deque[Slot]
     death: PeerDied | None
@@ -83,7 +83,7 @@ class LocalEndpoint:
         self.index = index
         self.name = f"{kind} {index}"
         self.in_flight: deque[Slot | ControlCall] = deque()
-        self.slow = 0
+        self.load = 0
         self.waiting: deque[Slot] = deque()
         self.pinned: deque[Slot] = deque()
         self.death: PeerDied | None = None
@@ -100,7 +100,7 @@ class LocalEndpoint:
         self._post = self._client.post
         self.poll: Callable[[], Answer | None] = self._client.poll
         self.in_flight.clear()
-        self.slow = 0
+        self.load = 0
         self.death = None
         self.peer = None
 

@@ -3,9 +3,10 @@
 Nothing here runs by itself. ``add`` sends what can be sent, ``advance`` waits for something to end. Between the two,
 children work on what lies in their mailboxes, so tasks are sent ahead:
 
-- A ready task goes to the least busy endpoint. Quick ones queue there, up to the depth of the mailbox; a task that
-  takes long (or is not known yet) is only sent to an endpoint that has nothing else, so that nobody waits behind it
-  while another endpoint is idle.
+- A ready task goes to the endpoint with the least load. Quick ones queue there, up to the depth of the mailbox; of
+  those that take some milliseconds one waits behind another; what takes long (or is not known yet) is only sent to an
+  endpoint that has nothing else, so that nobody waits behind it while another endpoint is idle. Where there is only one
+  endpoint, everything queues.
 - A task whose predecessors all lie in one mailbox follows them into it, ready or not: that mailbox executes in order.
   Of the tasks that wait for the same predecessor only one does (its heir); the others can run elsewhere.
 """
@@ -23,7 +24,7 @@ from .callables import CallableKind
 from .endpoint import Answer, ControlCall, Endpoint
 from .errors import NoSuchWorker, RunTimeout, TaskFailed, WorkerDied, WorkerStateError, describe_death
 from .memory import SharedMemory
-from .protocol import DEPTH, FAILED, MAX_NEEDS, OK, OK_SLOW, unpack_failure
+from .protocol import DEPTH, FAILED, MAX_NEEDS, OK_SLOW, unpack_failure
 from .slot import Slot
 from .staging import Staging
 from .states import BUILD, COMPLETE, CONSUME, FAIL, FREE, LAUNCH, RECALL, RELEASE, SUBMIT, TaskState
@@ -34,6 +35,9 @@ _PENDING = int(TaskState.PENDING)
 _RUNNING = int(TaskState.RUNNING)
 _COMPLETED = int(TaskState.COMPLETED)
 _FAILED = int(TaskState.FAILED)
+
+WEIGHTS = (1, DEPTH // 2, DEPTH)
+"""By the code of a successful answer: what the next task of that callable weighs. An endpoint bears DEPTH."""
 
 MAX_LIVE = 16384
 """Tasks of a run that have not ended. At this many, submit waits for some to end, so that memory stays bounded."""
@@ -98,6 +102,7 @@ class Engine:
         self._memory = memory
         self._doorbell = doorbell
         self._wait_set = wait_set
+        self._cancelled = False
         self._any_dead = False  # that stays so
         self.replace: Callable[[Any], None] | None = None
         self._deadline: float | None = None
@@ -195,7 +200,7 @@ class Engine:
             sent = not queue and target.death is None and self._send(slot, target)
         else:
             queue = pool.ready
-            best = None if queue else self._pick(pool, slot.entry.quick)
+            best = None if queue else self._pick(pool, slot.entry.weight)
             sent = best is not None and self._send(slot, best)
         if not sent:
             dead = self._out_of_reach(slot) if self._any_dead else None
@@ -205,13 +210,15 @@ class Engine:
                 self._abandon(slot, dead)
 
     @staticmethod
-    def _pick(pool: Pool, quick: bool) -> Endpoint | None:
-        """The least busy endpoint that a task may be sent to now."""
-        best, least = None, DEPTH
-        for endpoint in pool.endpoints:
-            busy = len(endpoint.in_flight)
-            if busy < least and (busy == 0 or (quick and not endpoint.slow)) and endpoint.death is None:
-                best, least = endpoint, busy
+    def _pick(pool: Pool, weight: int) -> Endpoint | None:
+        """The endpoint with the least load, if a task of that weight may be sent to it now."""
+        endpoints = pool.endpoints
+        if len(endpoints) == 1:
+            return endpoints[0] if endpoints[0].death is None else None
+        best, least = None, DEPTH - weight + 1
+        for endpoint in endpoints:
+            if endpoint.load < least and endpoint.death is None:
+                best, least = endpoint, endpoint.load
         return best
 
     def _send(self, slot: Slot, endpoint: Endpoint, needs: Sequence[int] = ()) -> bool:
@@ -221,9 +228,8 @@ class Engine:
         self._unsent -= 1
         slot.state = LAUNCH[slot.state]
         slot.endpoint = endpoint
-        if not slot.entry.quick:
-            slot.slow = True
-            endpoint.slow += 1
+        slot.weight = slot.entry.weight
+        endpoint.load += slot.weight
         if slot.consumers is not None:  # perhaps one of them can follow it
             for consumer in slot.consumers:
                 if consumer.state == _PENDING:
@@ -248,11 +254,11 @@ class Engine:
             return False
         self._unsent -= 1
         slot.state = LAUNCH[slot.state]
-        slot.slow = True
+        slot.weight = slot.entry.weight
         for endpoint, plain in zip(targets, slot.members, strict=True):
             if not endpoint.submit(slot, plain, ()):
                 raise AssertionError(f"{endpoint.name} has room and takes nothing")
-            endpoint.slow += 1
+            endpoint.load += slot.weight
         return True
 
     def _follow(self, slot: Slot) -> None:
@@ -283,34 +289,41 @@ class Engine:
                 return
         elif target not in endpoints or any(task.heir and task.state == _RUNNING for task in before):
             return
-        if len(target.in_flight) >= CROWDED and slot.pin < 0 and not all(other.in_flight for other in endpoints):
-            return
-        if self._send(slot, target, needs):
+        if len(target.in_flight) < self._room(target, slot.pool) and self._send(slot, target, needs):
             for task in before:
                 task.heir = True
         else:
             target.waiting.append(slot)
 
+    @staticmethod
+    def _room(endpoint: Endpoint, pool: Pool) -> int:
+        """How many messages its mailbox may hold before nothing more follows into it."""
+        for other in pool.endpoints:
+            if not other.in_flight and other is not endpoint and other.death is None:
+                return CROWDED
+        return DEPTH
+
     def _pump(self) -> None:
         """Send what was queued, now that mailboxes have room."""
-        for endpoint in self._endpoints:
-            queue = endpoint.pinned
-            while queue and endpoint.death is None and self._send(queue[0], endpoint):
-                queue.popleft()
-            for _ in range(len(endpoint.waiting)):
-                if len(endpoint.in_flight) >= DEPTH:
-                    break
-                slot = endpoint.waiting.popleft()
-                if slot.state == _PENDING:
-                    self._follow(slot)
         for pool in self.pools:
+            for endpoint in pool.endpoints:
+                queue = endpoint.pinned
+                while queue and endpoint.death is None and self._send(queue[0], endpoint):
+                    queue.popleft()
+                waiting = endpoint.waiting
+                for _ in range(len(waiting)):
+                    if len(endpoint.in_flight) >= self._room(endpoint, pool):
+                        break
+                    slot = waiting.popleft()
+                    if slot.state == _PENDING:
+                        self._follow(slot)
             while pool.ready:
                 slot = pool.ready[0]
                 if slot.members is not None:
                     if not self._send_group(slot):
                         break
                 else:
-                    best = self._pick(pool, slot.entry.quick)
+                    best = self._pick(pool, slot.entry.weight)
                     if best is None or not self._send(slot, best):
                         break
                 pool.ready.popleft()
@@ -336,13 +349,10 @@ class Engine:
         if isinstance(slot, ControlCall):
             slot.answer = answer
             return
-        if slot.slow:
-            endpoint.slow -= 1
+        endpoint.load -= slot.weight
         code = answer.code
-        if code == OK:
-            slot.entry.quick = True
-        elif code == OK_SLOW:
-            slot.entry.quick = False
+        if code <= OK_SLOW:
+            slot.entry.weight = WEIGHTS[code]
         elif code == FAILED:
             error, text = unpack_failure(answer.payload)
             name = slot.entry.name
@@ -429,7 +439,7 @@ class Engine:
         assert death is not None
         left = list(endpoint.in_flight)
         endpoint.in_flight.clear()
-        endpoint.slow = 0
+        endpoint.load = 0
         for slot in left:
             if isinstance(slot, Slot):
                 slot.endpoint = None  # nothing can follow it there
@@ -450,7 +460,6 @@ class Engine:
                 self._lost(slot)
             else:
                 slot.state = RECALL[slot.state]
-                slot.slow = False
                 self._unsent += 1
                 recalled.append(slot)
         for slot in recalled:
@@ -505,8 +514,11 @@ class Engine:
 
         Raises:
             RunTimeout: the run's time is up.
+            WorkerStateError: the worker is being closed.
         """
         seen = self._doorbell.value
+        if self._cancelled:
+            raise WorkerStateError("the worker was closed by another thread while this run was going on")
         if self.harvest():
             return
         limit = CHECK_S
@@ -529,6 +541,11 @@ class Engine:
             self._pump()
             if self.live and not any(endpoint.in_flight for endpoint in self._endpoints):
                 raise AssertionError(f"{self.live} tasks are left and none can be sent")
+
+    def cancel(self) -> None:
+        """From any thread: end whatever waits in ``advance``, now and from now on."""
+        self._cancelled = True
+        self._doorbell.ring()
 
     def wait_until(self, condition: Callable[[], bool]) -> None:
         while not condition():

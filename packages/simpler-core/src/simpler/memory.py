@@ -19,6 +19,9 @@ from .arena import Arena
 from .arrays import numpy_dtype
 from .errors import SharedMemoryFull
 
+KEEP = 64 << 20
+"""Bytes at the front of each HeapRing that stay warm between runs; what a run used beyond is given back after it."""
+
 RINGS = 4  # one a scope depth; deeper scopes share the last
 
 
@@ -46,6 +49,7 @@ class SharedMemory:
             HeapRing(self.region, offset=arena_nbytes + index * ring_stride, nbytes=ring_nbytes, name=f"heap {index}")
             for index in range(RINGS)
         ]
+        self._used: list[tuple[int, int] | None] = [None] * RINGS  # addresses from the front to the furthest used
 
     def alloc(self, depth: int, nbytes: int, what: str) -> int | None:
         """The address of a block from the ring of scope depth ``depth``; None if it is full for now."""
@@ -56,9 +60,23 @@ class SharedMemory:
                 "heap_ring_size, or use an array from worker.empty, which children see without a copy"
             )
         try:
-            return ring.alloc(max(1, nbytes))
+            address = ring.alloc(max(1, nbytes))
         except HeapRingFull:
             return None
+        used = self._used[min(depth, RINGS - 1)]
+        if used is None:  # the first block of all lies at the front
+            self._used[min(depth, RINGS - 1)] = (address, address + nbytes)
+        elif address + nbytes > used[1]:
+            self._used[min(depth, RINGS - 1)] = (used[0], address + nbytes)
+        return address
+
+    def trim(self) -> None:
+        """Give back what a large run has used of the rings, beyond what is worth keeping warm."""
+        for index, used in enumerate(self._used):
+            if used is not None and used[1] - used[0] > KEEP and not self.rings[index].live:
+                keep = used[0] + KEEP
+                self.region.discard(keep - self.start, used[1] - keep)
+                self._used[index] = (used[0], keep)
 
     def release(self, depth: int, address: int) -> None:
         self.rings[min(depth, RINGS - 1)].release(address)

@@ -35,12 +35,14 @@ class Scope:
     A scope counts as a task of the scope around it: inner tasks may use outer blocks.
     """
 
-    __slots__ = ("_engine", "_memory", "blocks", "closed", "depth", "live", "parent")
+    __slots__ = ("_all", "_engine", "_memory", "blocks", "closed", "depth", "live", "parent")
 
-    def __init__(self, engine: Engine, memory: SharedMemory, parent: Scope | None) -> None:
+    def __init__(self, engine: Engine, memory: SharedMemory, parent: Scope | None, all_scopes: set[Scope]) -> None:
         self._engine = engine
         self._memory = memory
+        self._all = all_scopes  # that hold something
         self.parent = parent
+        all_scopes.add(self)
         self.depth: int = parent.depth + 1 if parent else 0
         self.blocks: dict[int, int] = {}  # address → bytes
         self.live = 0
@@ -69,6 +71,7 @@ class Scope:
             self._engine.tensor_map.forget(address, address + nbytes)
             self._memory.release(self.depth, address)
         self.blocks.clear()
+        self._all.discard(self)
         if self.parent is not None:
             parent, self.parent = self.parent, None
             parent.task_ended()
@@ -89,7 +92,8 @@ class Orchestrator:
         self._chips = chips
         self._subs = subs
         self._thread = get_ident()
-        self._root = self._scope = Scope(engine, memory, None)
+        self._scopes: set[Scope] = set()
+        self._root = self._scope = Scope(engine, memory, None, self._scopes)
         self._open = True
 
     def submit_next_level(
@@ -155,7 +159,7 @@ class Orchestrator:
         """Brackets intermediates: what is allocated inside is released when the tasks submitted inside have ended."""
         self._check()
         outer = self._scope
-        inner = self._scope = Scope(self._engine, self._memory, outer)
+        inner = self._scope = Scope(self._engine, self._memory, outer, self._scopes)
         try:
             yield
         finally:
@@ -167,12 +171,9 @@ class Orchestrator:
         self._open = False
 
     def release(self) -> None:
-        """The run has ended: release what it allocated, in scopes that an exception left open too."""
-        scope: Scope | None = self._scope
-        while scope is not None:
-            outer = scope.parent
-            scope.release()
-            scope = outer
+        """The run has ended: release what it allocated, also in scopes whose tasks were cut short."""
+        while self._scopes:
+            self._scopes.pop().release()
 
     # -- how a task is submitted --------------------------------------------------------------------------------------
 

@@ -26,14 +26,10 @@ HEADER_NBYTES = 64
 MAX_NEEDS = (HEADER_NBYTES - 8) // 8
 TICKETS = [struct.Struct(f"<B7x{count}Q") for count in range(MAX_NEEDS + 1)]
 
-# Codes of replies. Python functions and chips answer the same way.
-OK = 0
-OK_SLOW = 1  # like OK; it took long enough that nothing should queue behind the next one
-FAILED = 2
-POISONED = 3
-
-SLOW_NS = 1_000_000
-"""From 1 ms on, waiting for the parent's next message (tens of µs) is cheaper than queueing behind the wrong task."""
+# Codes of replies. The first three mean success and say how long the task took: below 1 ms, below 50 ms, longer.
+OK, OK_MEDIUM, OK_SLOW, FAILED, POISONED = range(5)
+MEDIUM_NS = 1_000_000
+SLOW_NS = 50_000_000
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,7 @@ class Slot:
         followers: tasks that must not start before it ended. A failure lets them go.
         endpoint, ticket: where it was sent, and as which message.
         awaited: replies that are still to come (one a member).
+        weight: what it adds to the load of each endpoint it was sent to.
         heir: some task was sent right behind it.
         cause: the failure that makes it pointless to run this task.
     """
@@ -61,10 +62,10 @@ class Slot:
         "plain",
         "pool",
         "scope",
-        "slow",
         "state",
         "targets",
         "ticket",
+        "weight",
     )
 
     def __init__(
@@ -80,7 +81,7 @@ class Slot:
         self.fan_in = 0
         self.awaited = 1
         self.heir = False
-        self.slow = False
+        self.weight = 0
         self.index = -1
         self.ticket = -1
         self.needed = 0

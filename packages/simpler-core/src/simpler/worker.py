@@ -120,12 +120,15 @@ class Worker:
     def close(self) -> None:
         """End the children: ask, wait, then SIGTERM, then SIGKILL. Does nothing if that was done.
 
-        Shared arrays stay valid as long as they are referenced.
+        A run on another thread ends with a WorkerStateError. Shared arrays stay valid as long as they are referenced.
         """
         if self._children.owner != os.getpid():  # a forked copy: nothing of it is ours
             return
         if self._holder == threading.get_ident():
             raise WorkerStateError("close was called by the orchestration function of a run; close after the run")
+        engine = self._engine
+        if engine is not None:
+            engine.cancel()  # a run on another thread
         with self._lock:
             self._engine = None
             self._chips.endpoints.clear()
@@ -172,6 +175,7 @@ class Worker:
                 except BaseException:
                     self._registry.remove(handle)
                     raise
+            entry.content = None
             return handle
 
     def unregister(self, handle: CallableHandle) -> None:
@@ -251,6 +255,7 @@ class Worker:
         engine.staging.settle_all()
         self._unfinished.release()
         engine.finish()
+        self._shared().trim()
         self._unfinished = None
 
     def _interrupt(self) -> None:
@@ -272,7 +277,7 @@ class Worker:
             endpoint.kill()
         for endpoint in children.endpoints:
             endpoint.in_flight.clear()
-            endpoint.slow = 0
+            endpoint.load = 0
             if self._restart and endpoint.death is not None:
                 self._replace(endpoint)
 
