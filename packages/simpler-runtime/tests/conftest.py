@@ -51,6 +51,7 @@ SOURCES = {
     + _KERNEL % 'int fd = int(args.scalars[0]); if (fd >= 0 && write(fd, ".", 1) < 0) core.fail(nullptr, "write");',
     "forever": _ORCHESTRATION
     % "for (int64_t fd = int64_t(args.scalars[0]);; fd = -1) graph.submit(Task(0).scalar(fd));",
+    "fan": _ORCHESTRATION % "for (int i = 0; i < 64; ++i) graph.submit(Task(0));",
     "too_much_memory": _ORCHESTRATION
     % "for (int i = 0; i < 3; ++i) graph.submit(Task(0).out(graph.alloc(DataType::FLOAT32, {1024})));",
     "refuses": _ORCHESTRATION % 'graph.fail("model.py:3", "no shape %s", "fits");',

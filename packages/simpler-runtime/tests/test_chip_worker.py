@@ -255,17 +255,20 @@ def test_a_chip_must_be_opened_first() -> None:
 
 def test_nothing_stays_behind_a_closed_chip(make_callable: Make, arguments: Describe) -> None:
     process = psutil.Process()
-    callables = [make_callable("add"), make_callable("multiply")]  # compiled before counting
+    add, fan = make_callable("add"), make_callable("nothing", "fan", signature=())  # compiled before counting
     threads, files = process.num_threads(), process.num_fds()
     for _ in range(3):
-        chip = ChipWorker(platform="a2a3sim")
+        chip = ChipWorker(platform="a2a3sim", threads=3)
         chip.init()
-        for slot, built in enumerate(callables):
-            chip.prepare_callable(callable_id=slot, callable=built)
+        chip.prepare_callable(callable_id=0, callable=add)
+        chip.prepare_callable(callable_id=1, callable=fan)
         a, c = np.ones(4, np.float32), np.zeros(4, np.float32)
-        chip.run_prepared(callable_id=1, args=arguments(a, a, c))
+        chip.run_prepared(callable_id=0, args=arguments(a, a, c))
+        assert process.num_threads() == threads, "one task needs no thread"
+        chip.run_prepared(callable_id=1, args=TaskArgs())
+        assert threads < process.num_threads() <= threads + 2
         del chip  # forgotten, not even finalized
-    assert (process.num_threads(), process.num_fds()) == (threads, files)
+        assert (process.num_threads(), process.num_fds()) == (threads, files)
 
 
 def test_importing_starts_no_thread() -> None:
