@@ -24,6 +24,8 @@ UNKNOWN = DEPTH  # the weight of what may take any time
 
 
 class CallableKind(Enum):
+    """What a callable is."""
+
     CHIP_CALLABLE = "chip callable"
     PYTHON_FUNCTION = "python function"
 
