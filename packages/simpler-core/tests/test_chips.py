@@ -198,6 +198,22 @@ def test_the_config_reaches_the_chip(make_worker, chip_callable):
         worker.run(lambda orch, *_: orch.submit_next_level(nothing, config=simpler.CallConfig(aicpu_thread_num=99)))
 
 
+def test_a_config_is_copied_when_a_task_is_submitted(make_worker, chip_callable, gate):
+    worker = make_worker(device_ids=[0], num_sub_workers=1)
+    scale, waits = worker.register(chip_callable("scale")), worker.register(lambda args: gate.wait())
+    values = worker.zeros(3)
+    config = simpler.CallConfig(block_dim=1)
+
+    def orchestration(orch, args, _):
+        orch.submit_sub(waits, TaskArgs().inout(values))
+        orch.submit_next_level(scale, TaskArgs().inout(values).add_scalar(1), config)  # has to wait
+        config.aicpu_thread_num = 99  # more than there are
+        gate.open()
+
+    worker.run(orchestration)
+    assert config.aicpu_thread_num == 99
+
+
 def test_a_handle_says_that_it_names_a_chip_callable(make_worker, chip_callable):
     handle = make_worker(device_ids=[0]).register(chip_callable("nothing"))
     assert handle.kind is simpler.CallableKind.CHIP_CALLABLE

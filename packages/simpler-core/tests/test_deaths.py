@@ -127,6 +127,43 @@ def test_tasks_that_can_only_run_on_a_dead_child_fail(make_worker):
     assert all("was not started" in str(other) for other in first.others)
 
 
+def test_a_long_chain_that_can_only_run_on_a_dead_child_ends(make_worker):
+    """Each task only has to wait for the one before: none is poisoned, all of them cannot be run."""
+    worker = make_worker(num_sub_workers=2)
+    handle, kill = worker.register(add_one), worker.register(die)
+    values = worker.zeros(2001, "int32")
+
+    def orchestration(orch, args, config):
+        orch.submit_sub(kill, TaskArgs().inp(values[2000:]).add_scalar(9), worker=0)
+        for index in range(2000, 0, -1):
+            task = TaskArgs().inp(values[index - 1 : index]).out(values[index : index + 1])
+            orch.submit_sub(handle, task, worker=0)
+
+    with pytest.raises(simpler.WorkerDied) as caught:
+        worker.run(orchestration)
+    assert caught.value.function == "die"
+    assert len(caught.value.others) == 2000
+
+
+def test_all_children_killed_while_idle_are_replaced(make_worker):
+    worker = make_worker(num_sub_workers=3, restart=True)
+    handle = worker.register(add_one)
+    values = worker.zeros(3, "int32")
+
+    def orchestration(orch, args, config):
+        for index in range(3):
+            orch.submit_sub(handle, TaskArgs().inout(values[index : index + 1]), worker=index)
+
+    for _ in range(3):
+        worker.run(orchestration)
+        for endpoint in worker._children.endpoints:
+            endpoint.peer.kill()
+        for endpoint in worker._children.endpoints:
+            endpoint.peer.wait(10)
+    worker.run(orchestration)
+    assert values.tolist() == [4, 4, 4]
+
+
 def test_the_last_child_dying_ends_the_run(make_worker):
     worker = make_worker(num_sub_workers=1)
     handle, kill = worker.register(add_one), worker.register(die)

@@ -6,7 +6,8 @@ from collections import deque
 
 import pytest
 from simpler.callables import CallableKind, Entry
-from simpler.engine import CROWDED, Engine, Pool
+from simpler.dispatcher import CROWDED, Pool
+from simpler.engine import Engine
 from simpler.errors import TaskFailed
 from simpler.memory import SharedMemory
 from simpler.protocol import DEPTH, FAILED, OK, OK_MEDIUM, OK_SLOW, POISONED, pack_failure
@@ -283,7 +284,7 @@ def test_memory_of_a_long_run_is_bounded(monkeypatch):
             self.answer(OK)
             return super().submit(slot, plain, needs)
 
-    bench.pool.endpoints[0] = bench.engine._endpoints[0] = Quick(0)
+    bench.pool.endpoints[0] = bench.engine.sending.endpoints[0] = Quick(0)
     most = 0
     for _ in range(5000):
         bench.submit()

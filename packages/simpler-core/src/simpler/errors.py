@@ -110,6 +110,27 @@ class WorkerDied(TaskFailed):
         self.signal = signal
 
 
+NOTES = 10
+"""How many further failures an error lists by name."""
+
+
+def combine(failures: list[TaskFailed], skipped: list[str]) -> TaskFailed | None:
+    """The first failure, which then tells of the others and of what was not run; None if there is none."""
+    if not failures:
+        return None
+    error, *others = failures
+    error.others = tuple(others)
+    error.skipped = tuple(skipped)
+    for other in others[:NOTES]:
+        error.add_note(f"also failed: task {other.task} ({other.function}) on {other.worker}: {other.brief}")
+    if len(others) > NOTES:
+        error.add_note(f"and {len(others) - NOTES} more failures, see .others")
+    if skipped:
+        names = ", ".join(sorted(set(skipped))[:NOTES])
+        error.add_note(f"{len(skipped)} tasks that needed its results were not run: {names}")
+    return error
+
+
 def describe_death(pid: int, exit_status: int | None, signal: int | None) -> str:
     """How a process ended, in words that fit after "its process"."""
     if signal is not None:

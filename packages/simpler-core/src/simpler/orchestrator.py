@@ -14,7 +14,8 @@ from simpler_runtime import TaskArgs as PlainTaskArgs
 
 from .arrays import ArrayInfo, checked_shape, data_type, make_tensor
 from .callables import CallableHandle, CallableKind, Entry, Registry
-from .engine import Engine, Pool
+from .dispatcher import Pool
+from .engine import Engine
 from .errors import CallableError, TensorError, WorkerStateError
 from .memory import SharedMemory
 from .protocol import FRAME_NBYTES, HEADER_NBYTES
@@ -94,6 +95,7 @@ class Orchestrator:
         self._thread = get_ident()
         self._scopes: set[Scope] = set()
         self._root = self._scope = Scope(engine, memory, None, self._scopes)
+        self._last_config = DEFAULT_CONFIG
         self._open = True
 
     def submit_next_level(
@@ -204,7 +206,7 @@ class Orchestrator:
             args = NO_ARGS
         if len(args._tensors) + args._plain.scalar_count > _SURELY_FITS:
             self._check_size(args._plain)
-        slot = Slot(entry, args._plain, None, config or DEFAULT_CONFIG, pool, worker)
+        slot = Slot(entry, args._plain, None, self._copied(config), pool, worker)
         needs: list[Slot] = []
         follows: list[Slot] = []
         if args._tensors:
@@ -218,6 +220,15 @@ class Orchestrator:
             slot.scope = self._scope
             self._scope.live += 1
         self._engine.add(slot, needs, follows)
+
+    def _copied(self, config: CallConfig | None) -> CallConfig:
+        """A config that the caller cannot change any more."""
+        if config is None:
+            return DEFAULT_CONFIG
+        if config != self._last_config:
+            fields = (name for name in dir(CallConfig) if not name.startswith("_"))
+            self._last_config = CallConfig(**{name: getattr(config, name) for name in fields})
+        return self._last_config
 
     def _submit_group(
         self,
@@ -241,7 +252,7 @@ class Orchestrator:
                 f"a group of {len(args_list)} needs a {pool.noun} for each member, and this worker has "
                 f"{len(pool.endpoints)}"
             )
-        slot = Slot(entry, None, None, config or DEFAULT_CONFIG, pool, -1)
+        slot = Slot(entry, None, None, self._copied(config), pool, -1)
         copies: list[Copy] = []
         slot.members = []
         slot.keep = []

@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from simpler_runtime import TaskArgs as PlainTaskArgs
 
     from .callables import Entry
+    from .dispatcher import Pool
     from .endpoint import Endpoint
-    from .engine import Pool
     from .errors import TaskFailed
     from .orchestrator import Scope
     from .staging import Copy

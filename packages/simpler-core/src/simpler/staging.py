@@ -15,7 +15,7 @@ from __future__ import annotations
 import ctypes
 import math
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,8 @@ from .task_args import Tensor
 MAX_RUNS = 4096
 # With this many copies, those that no task uses are settled: a long run must not hold on to every array it ever saw.
 MAX_COPIES = 4096
+# With this many written ranges, those of a copy that touch each other are merged.
+MERGE_AT = 1024
 
 Runs = list[tuple[int, int]]
 
@@ -36,18 +38,33 @@ Runs = list[tuple[int, int]]
 class Copy:
     """The copy of ``[start, end)``, or of a view with gaps, at ``address``."""
 
-    __slots__ = ("address", "arrays", "detached", "keys", "runs", "shared", "start", "strided", "uses", "written")
+    __slots__ = (
+        "address",
+        "arrays",
+        "detached",
+        "key",
+        "merge_at",
+        "runs",
+        "shared",
+        "start",
+        "strided",
+        "uses",
+        "written",
+    )
 
-    def __init__(self, info: ArrayInfo, start: int, address: int, runs: Runs, shared: bool) -> None:
+    def __init__(
+        self, info: ArrayInfo, start: int, address: int, runs: Runs, shared: bool, arrays: list[object]
+    ) -> None:
         self.start = start
         self.address = address
         self.runs = runs
         self.strided = info.strided
         self.shared = shared  # stands for memory that children see too
-        self.arrays: list[object] = [info.array]  # kept, so that nothing else comes to lie at these addresses
-        self.keys: list[object] = []  # what it is found by, besides its runs
+        self.arrays = arrays  # kept, so that nothing else comes to lie at these addresses
+        self.key: object = None  # what exactly this array, or hull of arrays, is found by
         self.uses = 0  # by tasks that have not ended
         self.written: set[tuple[int, int]] = set()
+        self.merge_at = MERGE_AT
         self.detached = False  # no longer found by new tasks; goes when the last of its tasks ends
 
 
@@ -93,6 +110,17 @@ def overlap(one: Runs, other: Runs) -> bool:
         else:
             j += 1
     return False
+
+
+def merged(ranges: Iterable[tuple[int, int]]) -> set[tuple[int, int]]:
+    """The same bytes in as few ranges as there can be."""
+    out: Runs = []
+    for start, end in sorted(ranges):
+        if out and start <= out[-1][1]:
+            out[-1] = (out[-1][0], max(end, out[-1][1]))
+        else:
+            out.append((start, end))
+    return set(out)
 
 
 class Staging:
@@ -150,13 +178,14 @@ class Staging:
             if self._in_place(info):
                 addresses.append(info.start)
                 continue
-            copy = self._found(info, hulls) or self._make(info, hulls)
+            copy = self._found(info, hulls) or self._make(info, hulls, tensors)
             copy.uses += 1
             held.append(copy)
-            if copy.arrays[-1] is not info.array:
-                copy.arrays.append(info.array)
             if tensor.writes and info.writable:
                 copy.written.add((info.start, info.end))
+                if len(copy.written) >= copy.merge_at:
+                    copy.written = merged(copy.written)
+                    copy.merge_at = max(MERGE_AT, 2 * len(copy.written))
             addresses.append(copy.address + (info.start - copy.start if info.strided is None else 0))
         return addresses
 
@@ -225,11 +254,9 @@ class Staging:
                 run_end, other = self._runs[self._starts[index]]
                 if hull[1] <= run_end and other.strided is None:
                     copy = other
-                    copy.keys.append(hull)
-                    self._exact[hull] = copy
         return copy
 
-    def _make(self, info: ArrayInfo, hulls: dict[int, tuple[int, int]]) -> Copy:
+    def _make(self, info: ArrayInfo, hulls: dict[int, tuple[int, int]], tensors: Sequence[Tensor]) -> Copy:
         if len(self._copies) >= MAX_COPIES:
             self.settle_idle()
         shared = self._visible(info)
@@ -241,18 +268,20 @@ class Staging:
             key = start, end = hulls[info.start]
             runs = [(start, end)]
             nbytes = end - start
+            arrays = [t.info.array for t in tensors if t.info.strided is None and hulls[t.info.start] == key]
         else:
             key, start, runs, nbytes = layout_of(info), info.start, runs_of(info), view.nbytes
+            arrays = [info.array]
         self._make_way(runs)
         address = self._allocate(0, nbytes, f"the copy of an array of shape {list(info.shape)}")
-        copy = Copy(info, start, address, runs, shared)
+        copy = Copy(info, start, address, runs, shared, arrays)
         if view is None:
             ctypes.memmove(address, start, nbytes)
         else:
             np.copyto(self._view(copy, view), view)
         self.of_shared += shared
         self._copies[address] = copy
-        copy.keys.append(key)
+        copy.key = key
         self._exact[key] = copy
         for run_start, run_end in runs:
             self._starts.insert(bisect_left(self._starts, run_start), run_start)
@@ -298,8 +327,7 @@ class Staging:
         for start, _ in copy.runs:
             del self._runs[start]
             del self._starts[bisect_left(self._starts, start)]
-        for key in copy.keys:
-            del self._exact[key]
+        del self._exact[copy.key]
 
     def _drop(self, copy: Copy) -> None:
         del self._copies[copy.address]

@@ -126,6 +126,7 @@ class TaskArgs:
         return self._plain.scalar_count
 
     def tag(self, index: int) -> TensorArgType:
+        """How the task uses a tensor."""
         return self._tensors[index].tag
 
     def scalar(self, index: int) -> int:

@@ -12,21 +12,21 @@ from types import TracebackType
 from typing import Any
 
 import numpy as np
-from simpler_ipc import Doorbell, Peer, Region, WaitSet, WaitTimeout
 from simpler_runtime import CallConfig, ChipCallable, ChipWorker, PlatformError, platforms
 
-from . import child, processes
+from . import child
 from .arrays import checked_shape, data_type, numpy_dtype
 from .callables import CallableHandle, CallableKind, Entry, Registry
+from .children import CHIP, Children
+from .dispatcher import Pool
 from .endpoint import LocalEndpoint
-from .engine import Engine, Pool, gone
+from .engine import Engine, gone
 from .errors import CallableError, WorkerStateError
 from .memory import SharedMemory
 from .orchestrator import DEFAULT_CONFIG, Orchestrator
 from .protocol import OK, Control, dumps, unpack_failure
 
-CHIP, SUB = "chip", "sub worker"
-START_S = 60.0  # a child may take this long to start, and to install a callable
+START_S = 60.0  # a child may take this long to start
 GRACE_S = 0.3  # a run that is interrupted gives its running tasks this long before it ends their children
 
 Orchestration = Callable[[Orchestrator, Any, CallConfig], object]
@@ -101,9 +101,9 @@ class Worker:
         self._subs = Pool(CallableKind.PYTHON_FUNCTION, "SubWorker", "SubWorkers", [], "num_sub_workers")
         self._running = False
         self._unfinished: Orchestrator | None = None  # of a run that is not cleaned up
-        self._replacing: dict[str, set[int]] = {CHIP: set(), SUB: set()}
-        self._children = _Children()
-        self._finalizer = weakref.finalize(self, _Children.end, self._children)  # also when Python exits
+        self._replacing: list[LocalEndpoint] = []
+        self._children = Children()
+        self._finalizer = weakref.finalize(self, Children.end, self._children)  # also when Python exits
 
     # -- life ---------------------------------------------------------------------------------------------------------
 
@@ -212,10 +212,7 @@ class Worker:
             raise WorkerStateError("run was called inside a run of the same worker; submit tasks to that one")
         with self._exclusive():
             engine = self._start()
-            engine.check_children()
-            for endpoint in self._children.endpoints:
-                if endpoint.death is not None:
-                    raise gone(endpoint)
+            self._revive(engine)
             self._running = True
             try:
                 self._run(engine, orchestration, args, config or DEFAULT_CONFIG)
@@ -259,27 +256,20 @@ class Worker:
         self._unfinished = None
 
     def _interrupt(self) -> None:
-        """Get the children idle: wait a moment for those at work, then end them."""
-        deadline = time.monotonic() + GRACE_S
-        children = self._children
-        busy = children.endpoints
-        while True:
-            seen = children.doorbell.value
-            busy = [endpoint for endpoint in busy if endpoint.died() is None and endpoint.unanswered()]
-            left = deadline - time.monotonic()
-            if not busy or left <= 0:
-                break
-            try:
-                children.wait_set.wait(seen, left)
-            except (WaitTimeout, KeyboardInterrupt):  # a second Ctrl-C: no more patience
-                break
-        for endpoint in busy:
-            endpoint.kill()
-        for endpoint in children.endpoints:
-            endpoint.in_flight.clear()
-            endpoint.load = 0
-            if self._restart and endpoint.death is not None:
+        """Nothing works on in this run's memory any more: wait a moment for children at work, then end them."""
+        if self._engine is not None:
+            self._engine.begin(None)
+        self._children.stop(GRACE_S)
+
+    def _revive(self, engine: Engine) -> None:
+        """See that all children live: replace the dead, or say that they are gone."""
+        engine.check_children()
+        for endpoint in self._children.endpoints:
+            if endpoint.death is not None:
+                if not self._restart:
+                    raise gone(endpoint)
                 self._replace(endpoint)
+        engine.sending.any_dead = False
 
     # -- shared arrays ------------------------------------------------------------------------------------------------
 
@@ -329,8 +319,8 @@ class Worker:
             return
         with self._lock:
             self._check()
-            self._holder = me
             try:
+                self._holder = me
                 yield
             finally:
                 self._holder = None
@@ -357,7 +347,7 @@ class Worker:
             engine = Engine((self._chips, self._subs), memory, children.doorbell, children.wait_set)
             self._engine = engine
             for endpoint in children.endpoints:
-                self._ask(endpoint, Control("hello"))
+                self._ask(endpoint, Control("hello"), START_S)
         except BaseException:
             self._engine = None
             self._finalizer()
@@ -384,25 +374,21 @@ class Worker:
             return child.PythonExecutor(entries, memory.region, endpoint.name)
 
         start = start_chip if endpoint.kind == CHIP else start_sub
-        endpoint.peer = processes.fork(
-            lambda: child.serve(mailbox.server(), start, memory),
-            self._children.parent,
-            f"simpler-{endpoint.kind[:4]}-{endpoint.index}",
-        )
+        self._children.fork(endpoint, lambda: child.serve(mailbox.server(), start, memory))
 
     def _replace(self, endpoint: LocalEndpoint) -> None:
         """Put a new child in the place of a dead one."""
-        if endpoint.index in self._replacing[endpoint.kind]:
+        if endpoint in self._replacing:
             return  # it died before it was up: its hello will say so
-        self._replacing[endpoint.kind].add(endpoint.index)
+        self._replacing.append(endpoint)
         try:
             self._children.unwatch(endpoint)
             endpoint.open()
             self._fork(endpoint)
             self._children.watch(endpoint)
-            self._ask(endpoint, Control("hello"))
+            self._ask(endpoint, Control("hello"), START_S)
         finally:
-            self._replacing[endpoint.kind].discard(endpoint.index)
+            self._replacing.remove(endpoint)
 
     def _pool(self, entry: Entry) -> Pool:
         return self._chips if entry.kind is CallableKind.CHIP_CALLABLE else self._subs
@@ -418,7 +404,7 @@ class Worker:
                 "before the worker starts"
             )
         assert self._engine is not None
-        self._engine.check_children()
+        self._revive(self._engine)
         memory = self._shared()
         address = self._engine.allocate(0, len(entry.content), f"callable {entry.name}")
         installed = []
@@ -440,11 +426,11 @@ class Worker:
         finally:
             memory.release(0, address)
 
-    def _ask(self, endpoint: Any, control: Control) -> None:
-        """Send a control message, wait for the answer, raise what it says."""
+    def _ask(self, endpoint: Any, control: Control, limit: float | None = None) -> None:
+        """Send a control message, wait for the answer behind all that was sent before, raise what it says."""
         assert self._engine is not None
         try:
-            answer = self._engine.control(endpoint, dumps(control), START_S)
+            answer = self._engine.control(endpoint, dumps(control), limit)
         except KeyboardInterrupt:
             self._interrupt()
             raise
@@ -452,43 +438,3 @@ class Worker:
             error, text = unpack_failure(answer.payload)
             error.add_note(f"raised in {endpoint.name}:\n{text.rstrip()}")
             raise error
-
-
-class _Children:
-    """A worker's children and what wakes their parent. It does not refer to the worker, so it can end them any time."""
-
-    def __init__(self) -> None:
-        self.owner = os.getpid()
-        self.endpoints: list[LocalEndpoint] = []
-
-    def open(self, chips: int, subs: int) -> None:
-        self.doorbell = Doorbell(Region(Doorbell.NBYTES, name="simpler-doorbell"))
-        self.wait_set = WaitSet(self.doorbell)
-        self.parent = Peer(os.getpid())
-        self.endpoints = [LocalEndpoint(CHIP, index, self.doorbell) for index in range(chips)]
-        self.endpoints += [LocalEndpoint(SUB, index, self.doorbell) for index in range(subs)]
-
-    def watch(self, endpoint: LocalEndpoint) -> None:
-        assert endpoint.peer is not None
-        self.wait_set.watch(endpoint.peer)
-
-    def unwatch(self, endpoint: LocalEndpoint) -> None:
-        assert endpoint.peer is not None
-        self.wait_set.forget(endpoint.peer)
-
-    def end(self) -> None:
-        """Ask every child to end, see to it that it does, and let go of everything."""
-        if os.getpid() != self.owner:  # a forked copy of the worker: the children are not ours
-            return
-        endpoints, self.endpoints = self.endpoints, []
-        if not endpoints:
-            return
-        try:
-            for endpoint in endpoints:
-                endpoint.close()
-            processes.reap([endpoint.peer for endpoint in endpoints if endpoint.peer and endpoint.died() is None])
-        finally:
-            self.wait_set.close()
-            for endpoint in endpoints:
-                endpoint.dispose()
-            del self.wait_set, self.doorbell, self.parent
