@@ -17,7 +17,8 @@ import psutil
 import pytest
 from pypto import ir
 from pypto.ir.distributed_compiled_program import DistributedCompiledProgram, DistributedConfig
-from pypto.runtime.manifest import OutputDirectoryError
+from pypto.runtime.manifest import Manifest, OutputDirectoryError
+from pypto.runtime.output_directory import OutputDirectory
 from pypto.runtime.progress import Progress
 
 A = np.ones((32, 48), np.float32)
@@ -230,6 +231,31 @@ def test_compiles_into_one_directory_at_the_same_time_are_all_right(add_program,
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
     with DistributedCompiledProgram.load(out) as loaded:
         assert (loaded(A, A) == 2).all()
+
+
+def test_a_directory_that_many_write_at_once_is_always_one_of_theirs(tmp_path) -> None:
+    versions = []
+    for number in range(3):
+        manifest = Manifest("P", "here", "cpu", {"number": number}, (), (), (), ())
+        versions.append((manifest, {"text.py": b"%d" % number, "program.json": manifest.to_json().encode()}))
+    errors: list[BaseException] = []
+
+    def write_all(first: int) -> None:
+        try:
+            for turn in range(60):
+                OutputDirectory.write(*versions[(first + turn) % 3], tmp_path / "out")
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=write_all, args=(first,)) for first in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    found = OutputDirectory.load(tmp_path / "out")
+    assert (found.manifest, dict(found.files)) in versions
 
 
 @pytest.mark.parametrize(

@@ -106,14 +106,12 @@ def call(random: Random, kernel: Kernel, op: Op, first: Value | None = None) -> 
         arrays.append(found[1])
     try:
         type_ = op.infer(tuple(args), attrs)
-    except PyptoError:
+        with np.errstate(all="ignore"):
+            result = np.asarray(op.numpy(*arrays, **attrs))
+    except (PyptoError, ZeroDivisionError):
         return None
-    with np.errstate(all="ignore"):
-        result = np.asarray(op.numpy(*arrays, **attrs))
     if not result.size or not (np.abs(result) < EXACT).all():
         return None
-    if op.name in ROUNDED and result.dtype.kind != "f":
-        return None  # numpy and C++ round integer quotients differently
     return Call(op.name, tuple(args), tuple(sorted(attrs.items())), type_), result
 
 
@@ -123,7 +121,7 @@ def add_value(random: Random, kernel: Kernel) -> None:
     if (made := call(random, kernel, op)) is not None:
         var = Var(f"v{len(kernel.values)}", made[0].type)
         kernel.body.append(Assign(var, made[0]))
-        kernel.values.append(Value(var, made[1], op.name in ROUNDED))
+        kernel.values.append(Value(var, made[1], op.name in ROUNDED and made[1].dtype.kind == "f"))
 
 
 def add_loop(random: Random, kernel: Kernel) -> None:

@@ -154,18 +154,25 @@ def _sweep(target: Path) -> None:
     import shutil
 
     for place in target.parent.iterdir():
-        if place.name.startswith(f".{target.name}-") and time.time() - place.stat().st_mtime > _STALE_S:
-            shutil.rmtree(place, ignore_errors=True)
+        if place.name.startswith(f".{target.name}-"):
+            with contextlib.suppress(FileNotFoundError):  # of a compile that has ended meanwhile
+                if time.time() - place.stat().st_mtime > _STALE_S:
+                    shutil.rmtree(place)
 
 
 def _check_replaceable(target: Path) -> None:
     """Raises OutputDirectoryError where ``target`` is or holds something that pypto did not write."""
     if target.is_file():
         raise OutputDirectoryError(f"output_dir {target} is a file", hint="name a directory")
-    try:
-        names = [place.name for place in target.iterdir()]
-    except FileNotFoundError:  # also when another compile is putting its own there
-        return
-    if names and MANIFEST not in names:
+    # Looked at twice: the first look may have met a directory that another compile was just removing.
+    if _is_foreign(target) and _is_foreign(target):
         hint = "name a new or empty directory, or one that an earlier compile wrote"
         raise OutputDirectoryError(f"output_dir {target} holds files that are no compiled program", hint=hint)
+
+
+def _is_foreign(target: Path) -> bool:
+    try:
+        names = [place.name for place in target.iterdir()]
+    except FileNotFoundError:
+        return False
+    return bool(names) and MANIFEST not in names
