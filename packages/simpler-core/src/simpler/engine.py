@@ -66,6 +66,8 @@ class Engine:
         self._cancelled = False
         self.replace: Callable[[Any], None] | None = None
         self._deadline: float | None = None
+        self.tensor_map: TensorMap[Slot] = TensorMap()
+        self.staging = Staging(memory, self.allocate, self.wait_until, self.drain)
         self._forget()
 
     def begin(self, deadline: float | None) -> None:
@@ -73,11 +75,16 @@ class Engine:
         self._deadline = deadline
 
     def finish(self) -> None:
-        """The run is over: let go of everything it held."""
+        """The run is over: give the caller what its tasks wrote, and let go of everything it held."""
         for slot in self.failed:
             slot.state = FREE[CONSUME[slot.state]]
         self._deadline = None
         self._forget()
+        try:
+            self.staging.finish()
+        finally:
+            self._memory.release_all()
+            self._memory.trim()
 
     def _forget(self) -> None:
         self.live = 0  # tasks added that have not ended
@@ -85,9 +92,8 @@ class Engine:
         self.failures: list[TaskFailed] = []
         self.failed: list[Slot] = []  # also the poisoned: later tasks may need what they did not write
         self.skipped: list[str] = []
-        self.tensor_map: TensorMap[Slot] = TensorMap()
-        self.staging = Staging(self._memory, self.allocate, self.wait_until, self.drain)
         self._since_harvest = 0
+        self.tensor_map.clear()
         self.sending.clear()
 
     # -- submitting ---------------------------------------------------------------------------------------------------

@@ -49,6 +49,7 @@ class SharedMemory:
             HeapRing(self.region, offset=arena_nbytes + index * ring_stride, nbytes=ring_nbytes, name=f"heap {index}")
             for index in range(RINGS)
         ]
+        self._blocks: dict[int, int] = {}  # address → scope depth
         self._used: list[tuple[int, int] | None] = [None] * RINGS  # addresses from the front to the furthest used
 
     def alloc(self, depth: int, nbytes: int, what: str) -> int | None:
@@ -63,12 +64,22 @@ class SharedMemory:
             address = ring.alloc(max(1, nbytes))
         except HeapRingFull:
             return None
+        self._blocks[address] = depth
         used = self._used[min(depth, RINGS - 1)]
         if used is None:  # the first block of all lies at the front
             self._used[min(depth, RINGS - 1)] = (address, address + nbytes)
         elif address + nbytes > used[1]:
             self._used[min(depth, RINGS - 1)] = (used[0], address + nbytes)
         return address
+
+    def release(self, depth: int, address: int) -> None:
+        self.rings[min(depth, RINGS - 1)].release(address)
+        del self._blocks[address]
+
+    def release_all(self) -> None:
+        """Give back every block there is."""
+        for address, depth in list(self._blocks.items()):
+            self.release(depth, address)
 
     def trim(self) -> None:
         """Give back what a large run has used of the rings, beyond what is worth keeping warm."""
@@ -77,9 +88,6 @@ class SharedMemory:
                 keep = used[0] + KEEP
                 self.region.discard(keep - self.start, used[1] - keep)
                 self._used[index] = (used[0], keep)
-
-    def release(self, depth: int, address: int) -> None:
-        self.rings[min(depth, RINGS - 1)].release(address)
 
     def full(self, depth: int, nbytes: int, what: str) -> SharedMemoryFull:
         """The error for a ring that no waiting will make room in."""

@@ -36,14 +36,12 @@ class Scope:
     A scope counts as a task of the scope around it: inner tasks may use outer blocks.
     """
 
-    __slots__ = ("_all", "_engine", "_memory", "blocks", "closed", "depth", "live", "parent")
+    __slots__ = ("_engine", "_memory", "blocks", "closed", "depth", "live", "parent")
 
-    def __init__(self, engine: Engine, memory: SharedMemory, parent: Scope | None, all_scopes: set[Scope]) -> None:
+    def __init__(self, engine: Engine, memory: SharedMemory, parent: Scope | None) -> None:
         self._engine = engine
         self._memory = memory
-        self._all = all_scopes  # that hold something
         self.parent = parent
-        all_scopes.add(self)
         self.depth: int = parent.depth + 1 if parent else 0
         self.blocks: dict[int, int] = {}  # address → bytes
         self.live = 0
@@ -72,7 +70,6 @@ class Scope:
             self._engine.tensor_map.forget(address, address + nbytes)
             self._memory.release(self.depth, address)
         self.blocks.clear()
-        self._all.discard(self)
         if self.parent is not None:
             parent, self.parent = self.parent, None
             parent.task_ended()
@@ -93,8 +90,7 @@ class Orchestrator:
         self._chips = chips
         self._subs = subs
         self._thread = get_ident()
-        self._scopes: set[Scope] = set()
-        self._root = self._scope = Scope(engine, memory, None, self._scopes)
+        self._root = self._scope = Scope(engine, memory, None)  # its blocks go when the run ends
         self._last_config = DEFAULT_CONFIG
         self._open = True
 
@@ -161,7 +157,7 @@ class Orchestrator:
         """Brackets intermediates: what is allocated inside is released when the tasks submitted inside have ended."""
         self._check()
         outer = self._scope
-        inner = self._scope = Scope(self._engine, self._memory, outer, self._scopes)
+        inner = self._scope = Scope(self._engine, self._memory, outer)
         try:
             yield
         finally:
@@ -171,11 +167,6 @@ class Orchestrator:
     def close(self) -> None:
         """The orchestration function has returned: no more submits."""
         self._open = False
-
-    def release(self) -> None:
-        """The run has ended: release what it allocated, also in scopes whose tasks were cut short."""
-        while self._scopes:
-            self._scopes.pop().release()
 
     # -- how a task is submitted --------------------------------------------------------------------------------------
 

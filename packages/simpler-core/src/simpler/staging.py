@@ -203,10 +203,16 @@ class Staging:
             self._settle(copy)
         return bool(idle)
 
-    def settle_all(self) -> None:
-        """Write everything back: the run has ended, whatever its tasks came to."""
-        for copy in list(self._copies.values()):
-            self._settle(copy)
+    def finish(self) -> None:
+        """Write everything back and forget it: the run has ended, whatever its tasks came to.
+
+        The blocks are the caller's to release: an interrupted run may have left the books here unbalanced.
+        """
+        copies = list(self._copies.values())
+        if copies or self._starts:
+            self._exact, self._copies, self._starts, self._runs, self.of_shared = {}, {}, [], {}, 0
+        for copy in copies:
+            self._write_back(copy)
 
     @staticmethod
     def _check_gaps(tensors: Sequence[Tensor]) -> None:
@@ -313,12 +319,15 @@ class Staging:
     def _view(self, copy: Copy, like: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         return self._memory.region.numpy(like.dtype, like.shape, copy.address - self._memory.start)
 
-    def _settle(self, copy: Copy) -> None:
+    def _write_back(self, copy: Copy) -> None:
         if copy.strided is not None and copy.written:
             np.copyto(copy.strided, self._view(copy, copy.strided))
         elif copy.strided is None:
             for start, end in copy.written:
                 ctypes.memmove(start, copy.address + start - copy.start, end - start)
+
+    def _settle(self, copy: Copy) -> None:
+        self._write_back(copy)
         if not copy.detached:
             self._unlist(copy)
         self._drop(copy)

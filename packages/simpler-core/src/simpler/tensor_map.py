@@ -88,6 +88,13 @@ class TensorMap(Generic[Task]):
         elif writer is not task:
             segment.add_reader(task)
 
+    def clear(self) -> None:
+        """Forget everything."""
+        if self._starts:
+            self._segments.clear()
+            self._starts.clear()
+            self._prune_at = PRUNE_SEGMENTS
+
     def forget(self, start: int, end: int) -> None:
         """What lay in ``[start, end)`` is gone; whatever comes to lie there next has no past."""
         if start < end:

@@ -100,7 +100,7 @@ class Worker:
         self._chips = Pool(CallableKind.CHIP_CALLABLE, "chip", "chips", [], "device_ids")
         self._subs = Pool(CallableKind.PYTHON_FUNCTION, "SubWorker", "SubWorkers", [], "num_sub_workers")
         self._running = False
-        self._unfinished: Orchestrator | None = None  # of a run that is not cleaned up
+        self._unfinished = False  # a run was not cleaned up
         self._replacing: list[LocalEndpoint] = []
         self._children = Children()
         self._finalizer = weakref.finalize(self, Children.end, self._children)  # also when Python exits
@@ -220,10 +220,11 @@ class Worker:
                 self._running = False
 
     def _run(self, engine: Engine, orchestration: Orchestration, args: Any, config: CallConfig) -> None:
-        if self._unfinished is not None:  # Ctrl-C came while the last run was cleaned up
+        if self._unfinished:  # Ctrl-C came while the last run was cleaned up
             self._interrupt()
-            self._finish(engine)
-        orch = self._unfinished = Orchestrator(engine, self._registry, self._shared(), self._chips, self._subs)
+            engine.finish()
+        self._unfinished = True
+        orch = Orchestrator(engine, self._registry, self._shared(), self._chips, self._subs)
         engine.begin(None if self.timeout is None else time.monotonic() + self.timeout)
         try:
             try:
@@ -242,18 +243,10 @@ class Worker:
         finally:
             orch.close()
             outcome = engine.outcome()
-            self._finish(engine)
+            engine.finish()
+            self._unfinished = False
         if outcome is not None:
             raise outcome
-
-    def _finish(self, engine: Engine) -> None:
-        """No task is left: give the caller the results, and everything else back."""
-        assert self._unfinished is not None
-        engine.staging.settle_all()
-        self._unfinished.release()
-        engine.finish()
-        self._shared().trim()
-        self._unfinished = None
 
     def _interrupt(self) -> None:
         """Nothing works on in this run's memory any more: wait a moment for children at work, then end them."""
