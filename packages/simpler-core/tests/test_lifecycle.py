@@ -462,3 +462,48 @@ def test_scopes_of_an_interrupted_run_are_released(gate):
             with pytest.raises(simpler.RunTimeout):
                 made.run(orchestration)
         assert [ring.live for ring in made._memory.rings] == [0, 0, 0, 0]
+
+
+def test_interrupts_at_any_moment_leave_a_usable_worker():
+    """A timer interrupts runs somewhere between two bytecodes; whatever was half done, the next run is right."""
+    process = script(
+        """
+        import random
+        def interrupt(*_):
+            if armed: raise KeyboardInterrupt
+        signal.signal(signal.SIGALRM, interrupt)
+        def add_one(args):
+            for values in args.arrays(): values += 1
+        with simpler.Worker(device_ids=[], num_sub_workers=2, restart=True, heap_ring_size=1 << 20) as worker:
+            handle = worker.register(add_one)
+            shared = worker.zeros(10, "int32")
+            def orchestration(orch, args, config):
+                with orch.scope():
+                    intermediate = orch.alloc(1000, "int32")
+                    for index in range(args):
+                        orch.submit_sub(handle, TaskArgs().inout(shared).inout(private))
+                        orch.submit_sub(handle, TaskArgs().inout(intermediate).inout(gapped[::2]))
+            interrupted = 0
+            for _ in range(150):
+                private, gapped = np.zeros(100, np.int32), np.zeros((8, 8), np.int32)
+                try:
+                    armed = True
+                    signal.setitimer(signal.ITIMER_REAL, random.uniform(1e-4, 4e-3))
+                    for _ in range(20):
+                        worker.run(orchestration, 30)
+                    armed = False
+                except KeyboardInterrupt:
+                    interrupted += 1
+                    armed = False
+                signal.setitimer(signal.ITIMER_REAL, 0)
+                shared[...], private[...], gapped[...] = 0, 0, 0
+                worker.run(orchestration, 5)
+                assert (shared == 5).all() and (private == 5).all(), (shared, private)
+                assert (gapped[::2] == 5).all() and (gapped[1::2] == 0).all(), gapped
+                assert [ring.live for ring in worker._memory.rings] == [0, 0, 0, 0]
+        print("interrupted" if interrupted > 50 else interrupted)
+        """
+    )
+    out, err = process.communicate(timeout=200)
+    assert err == ""
+    assert out == "interrupted\n"

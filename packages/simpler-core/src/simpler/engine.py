@@ -74,14 +74,14 @@ class Engine:
         """Start a run; ``deadline`` is when ``advance`` gives up, on the monotonic clock."""
         self._deadline = deadline
 
-    def finish(self) -> None:
+    def finish(self, *, write_back: bool = True) -> None:
         """The run is over: give the caller what its tasks wrote, and let go of everything it held."""
         for slot in self.failed:
             slot.state = FREE[CONSUME[slot.state]]
         self._deadline = None
         self._forget()
         try:
-            self.staging.finish()
+            self.staging.finish(write_back)
         finally:
             self._memory.release_all()
             self._memory.trim()

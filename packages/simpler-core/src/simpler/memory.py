@@ -39,18 +39,21 @@ class SharedMemory:
 
     def __init__(self, arena_nbytes: int, ring_nbytes: int) -> None:
         arena_nbytes = _whole_pages(arena_nbytes)
-        ring_stride = _whole_pages(HeapRing.required_bytes(ring_nbytes))
-        self.region = Region(arena_nbytes + RINGS * ring_stride, name="simpler")
+        self._ring_nbytes = ring_nbytes
+        self._ring_stride = _whole_pages(HeapRing.required_bytes(ring_nbytes))
+        self.region = Region(arena_nbytes + RINGS * self._ring_stride, name="simpler")
         self.start = self.region.address
         self.end = self.start + self.region.nbytes
         self.arena = Arena(self.region, arena_nbytes)
         self._rings_offset = arena_nbytes
-        self.rings = [
-            HeapRing(self.region, offset=arena_nbytes + index * ring_stride, nbytes=ring_nbytes, name=f"heap {index}")
-            for index in range(RINGS)
-        ]
+        self.rings = [self._new_ring(index) for index in range(RINGS)]
         self._blocks: dict[int, int] = {}  # address → scope depth
         self._used: list[tuple[int, int] | None] = [None] * RINGS  # addresses from the front to the furthest used
+
+    def _new_ring(self, index: int) -> HeapRing:
+        """A ring where the memory is zero."""
+        offset = self._rings_offset + index * self._ring_stride
+        return HeapRing(self.region, offset=offset, nbytes=self._ring_nbytes, name=f"heap {index}")
 
     def alloc(self, depth: int, nbytes: int, what: str) -> int | None:
         """The address of a block from the ring of scope depth ``depth``; None if it is full for now."""
@@ -73,13 +76,18 @@ class SharedMemory:
         return address
 
     def release(self, depth: int, address: int) -> None:
-        self.rings[min(depth, RINGS - 1)].release(address)
         del self._blocks[address]
+        self.rings[min(depth, RINGS - 1)].release(address)
 
     def release_all(self) -> None:
         """Give back every block there is."""
         for address, depth in list(self._blocks.items()):
             self.release(depth, address)
+        for index, ring in enumerate(self.rings):
+            if ring.live:  # Ctrl-C came between an allocation and its entry in the books
+                self.region.discard(self._rings_offset + index * self._ring_stride, self._ring_stride)
+                self.rings[index] = self._new_ring(index)
+                self._used[index] = None
 
     def trim(self) -> None:
         """Give back what a large run has used of the rings, beyond what is worth keeping warm."""

@@ -203,7 +203,7 @@ class Staging:
             self._settle(copy)
         return bool(idle)
 
-    def finish(self) -> None:
+    def finish(self, write_back: bool) -> None:
         """Write everything back and forget it: the run has ended, whatever its tasks came to.
 
         The blocks are the caller's to release: an interrupted run may have left the books here unbalanced.
@@ -211,7 +211,7 @@ class Staging:
         copies = list(self._copies.values())
         if copies or self._starts:
             self._exact, self._copies, self._starts, self._runs, self.of_shared = {}, {}, [], {}, 0
-        for copy in copies:
+        for copy in copies if write_back else ():
             self._write_back(copy)
 
     @staticmethod

@@ -93,8 +93,7 @@ class Worker:
         self._heap_ring_size = heap_ring_size
         self._shared_memory_size = shared_memory_size
         self._registry = Registry()
-        self._lock = threading.Lock()  # one run, registration or close at a time
-        self._holder: int | None = None  # the thread that has it
+        self._lock = threading.RLock()  # one thread at a time runs, registers or closes
         self._memory: SharedMemory | None = None
         self._engine: Engine | None = None
         self._chips = Pool(CallableKind.CHIP_CALLABLE, "chip", "chips", [], "device_ids")
@@ -124,12 +123,13 @@ class Worker:
         """
         if self._children.owner != os.getpid():  # a forked copy: nothing of it is ours
             return
-        if self._holder == threading.get_ident():
-            raise WorkerStateError("close was called by the orchestration function of a run; close after the run")
-        engine = self._engine
-        if engine is not None:
-            engine.cancel()  # a run on another thread
-        with self._lock:
+        if not self._lock.acquire(blocking=False):
+            if self._engine is not None:
+                self._engine.cancel()  # the run of another thread
+            self._lock.acquire()
+        try:
+            if self._running:
+                raise WorkerStateError("close was called by the orchestration function of a run; close after the run")
             self._engine = None
             self._chips.endpoints.clear()
             self._subs.endpoints.clear()
@@ -137,6 +137,8 @@ class Worker:
             memory, self._memory = self._memory, None
             if memory is not None:
                 memory.close()
+        finally:
+            self._lock.release()
 
     def __enter__(self) -> Worker:
         self.init()
@@ -208,9 +210,9 @@ class Worker:
             WorkerStateError: the worker is closed, busy, another process's, or has lost a child.
             Exception: what ``orchestration`` itself raised, after the tasks it had submitted ended.
         """
-        if self._running and self._holder == threading.get_ident():
-            raise WorkerStateError("run was called inside a run of the same worker; submit tasks to that one")
         with self._exclusive():
+            if self._running:
+                raise WorkerStateError("run was called inside a run of the same worker; submit tasks to that one")
             engine = self._start()
             self._revive(engine)
             self._running = True
@@ -220,9 +222,9 @@ class Worker:
                 self._running = False
 
     def _run(self, engine: Engine, orchestration: Orchestration, args: Any, config: CallConfig) -> None:
-        if self._unfinished:  # Ctrl-C came while the last run was cleaned up
+        if self._unfinished:  # Ctrl-C came while the last run was cleaned up: too late now to write its results
             self._interrupt()
-            engine.finish()
+            engine.finish(write_back=False)
         self._unfinished = True
         orch = Orchestrator(engine, self._registry, self._shared(), self._chips, self._subs)
         engine.begin(None if self.timeout is None else time.monotonic() + self.timeout)
@@ -306,17 +308,9 @@ class Worker:
     def _exclusive(self) -> Iterator[None]:
         """One thread at a time; the one that has it may enter again."""
         self._check()
-        me = threading.get_ident()
-        if self._holder == me:
-            yield
-            return
         with self._lock:
             self._check()
-            try:
-                self._holder = me
-                yield
-            finally:
-                self._holder = None
+            yield
 
     def _shared(self) -> SharedMemory:
         if self._memory is None:
