@@ -120,7 +120,7 @@ class TensorMap(Generic[Task]):
         while at < end:
             next_start = starts[index] if index < len(starts) else end
             if next_start > at:
-                gap = Segment[Task](min(next_start, end), None, [])
+                gap: Segment[Task] = Segment(min(next_start, end), None, [])
                 segments[at] = gap
                 starts.insert(index, at)
                 parts.append(gap)
