@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -50,7 +51,9 @@ class Program:
             self.process.wait(limit)  # before psutil looks: it would take the exit status
         except subprocess.TimeoutExpired:
             return self.family()
-        _, alive = psutil.wait_procs(self.family(), timeout=limit)
+        deadline = time.monotonic() + limit
+        while (alive := self.family()) and time.monotonic() < deadline:
+            psutil.wait_procs(alive, timeout=0.1)  # in steps: what nobody has buried yet is gone all the same
         return alive
 
 

@@ -9,6 +9,7 @@ its sources changed since. Hatch's own workspace members would neither notice th
 from __future__ import annotations
 
 import hashlib
+import importlib
 import json
 import os
 import shutil
@@ -22,8 +23,11 @@ import toolchain
 ROOT = Path(__file__).resolve().parent.parent
 STAMPS = Path(sys.prefix) / "workspace-stamps.json"
 
-# What a package is compiled from, besides its own pyproject.toml and CMakeLists.txt.
-COMPILED = {"simpler-ipc": ("crates", "Rust"), "simpler-runtime": ("cpp", "C++")}
+# What a package is compiled from, besides its own pyproject.toml and CMakeLists.txt, and the module that comes of it.
+COMPILED = {
+    "simpler-ipc": ("crates", "Rust", "simpler_ipc._native"),
+    "simpler-runtime": ("cpp", "C++", "simpler_runtime._native"),
+}
 APART = {"target", "build", "tests"}  # what is generated, and what is not in the package
 
 
@@ -45,6 +49,17 @@ def stamp(package: str) -> str:
     for path in sources(package):
         digest.update(f"{path.relative_to(ROOT)}\n".encode() + path.read_bytes())
     return digest.hexdigest()
+
+
+def is_there(package: str) -> bool:
+    """Whether what was compiled is still where it was put: a cleaned checkout loses it, and the stamps don't know."""
+    if package not in COMPILED:
+        return True
+    try:
+        importlib.import_module(COMPILED[package][2])
+    except ImportError:
+        return False
+    return True
 
 
 def install(packages: list[str]) -> int:
@@ -69,7 +84,7 @@ def install(packages: list[str]) -> int:
 def main(packages: list[str]) -> int:
     known = json.loads(STAMPS.read_text()) if STAMPS.exists() else {}
     fresh = {package: stamp(package) for package in packages}
-    changed = [package for package in packages if known.get(package) != fresh[package]]
+    changed = [package for package in packages if known.get(package) != fresh[package] or not is_there(package)]
     if not changed:
         return 0
     if any(package in COMPILED for package in changed):

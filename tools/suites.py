@@ -63,6 +63,14 @@ def kill_descendants() -> None:
             return
 
 
+def wait(pid: int) -> int:
+    """The exit status of a child, taken in together with every orphan that was adopted in the meantime."""
+    while True:
+        ended, status = os.waitpid(-1, 0)
+        if ended == pid:
+            return os.waitstatus_to_exitcode(status)
+
+
 def interrupted(signum: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt(signal.Signals(signum).name)
 
@@ -87,9 +95,10 @@ def main(arguments: list[str]) -> int:
             print(f"\n━━ {number}/{len(SUITES)} {suite}", flush=True)
             start = time.monotonic()
             # A session of its own: Ctrl-C comes here alone, and what is below is killed, not asked.
-            code = subprocess.Popen(
+            process = subprocess.Popen(
                 [hatch, "run", f"{suite}:test", *arguments], cwd=root, env=environment, start_new_session=True
-            ).wait()
+            )
+            code = wait(process.pid)
             results.append((suite, code, time.monotonic() - start))
     except KeyboardInterrupt:
         print("\ninterrupted", file=sys.stderr)
