@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -69,7 +70,8 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Program]]:
     yield start
     for program in programs:
         for process in program.family():
-            process.kill()
+            with contextlib.suppress(psutil.NoSuchProcess):  # children go as soon as their parent does
+                process.kill()
         program.process.stdin.close()
         program.process.stdout.close()
         program.process.wait()
