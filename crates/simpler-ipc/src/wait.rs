@@ -184,7 +184,7 @@ fn worth_spinning() -> bool {
     !cfg!(loom) && sys::available_cpus() > 1
 }
 
-/// Waits until `look` finds something: a look, a spin, then sleeps on `bell`, which is rung after each change.
+/// Waits until `look` finds something: a look, a spin, then sleeps on `bell`, whose sleepers are woken after each change.
 ///
 /// `look` is cheap and is called often; `trouble` is called before each sleep, and ends the wait with its error. It is
 /// followed by one more look: what came before the trouble is not lost to it.
@@ -206,8 +206,7 @@ pub fn wait_for<T>(
         }
     }
     loop {
-        // Read before looking: a change after the look makes the bell differ, and the sleep return at once.
-        let seen = bell.value();
+        let announced = bell.announce();
         if let Some(found) = look()? {
             return Ok(found);
         }
@@ -216,8 +215,13 @@ pub fn wait_for<T>(
         }
         let sleep = patience.next_sleep(what)?;
         let start = Instant::now();
-        bell.sleep(seen, sleep)?;
+        announced.sleep(sleep)?;
+        drop(announced);
         spin.slept(start.elapsed());
+        // What came with the wake is found without announcing a sleep that will not be.
+        if let Some(found) = look()? {
+            return Ok(found);
+        }
     }
 }
 

@@ -1,25 +1,34 @@
 //! The bell: a counter of changes and a count of sleepers.
 //!
-//! Ringing costs one atomic addition and one load, and a system call only when somebody sleeps. Both sides write one
-//! word and then read the other's:
+//! A waiter looks for what it waits for, announces itself, looks once more, and only then sleeps. Whoever brings about
+//! what is waited for publishes it first and looks for sleepers afterwards:
 //!
 //! ```text
-//! ringer                     sleeper
-//! value += 1                 sleepers += 1
-//! if sleepers != 0: wake     if value == seen: futex_wait(value, seen)
+//! publisher                                  waiter
+//! publish (a SeqCst exchange)                seen = value
+//! if sleepers != 0: value += 1, wake         sleepers += 1
+//!                                            look once more
+//!                                            futex_wait(value, seen)
+//!                                            sleepers -= 1
 //! ```
 //!
-//! All four are sequentially consistent, so in their single order either the ringer's load comes after the sleeper's
-//! addition (and it wakes), or the sleeper's load comes after the ringer's addition (and it does not sleep). Between
-//! the sleeper's load and its sleep the kernel compares the word once more, in one step with queueing itself.
+//! Both sides write one word and then read the other's. The publisher's two operations and the waiter's addition are
+//! sequentially consistent, and so is the fence between the addition and the look: in their single order either the
+//! publisher's load comes after the waiter's addition (and it wakes), or the waiter's look comes after the publishing
+//! (and it does not sleep). A wake cannot be lost between the look and the sleep: it changes `value` first, and the
+//! kernel compares the word with `seen` in one step with queueing the sleeper.
 //!
-//! A process killed in its sleep leaves the count one too high: later rings make a needless system call, never a
-//! missed wake.
+//! Where nobody sleeps, [`Bell::wake_sleepers`] is one load of a word that nobody writes meanwhile. [`Bell::ring`] counts
+//! whether anybody sleeps or not: then `value` itself is what is published, and a waiter that remembers a value learns
+//! that something has changed since.
+//!
+//! A process killed in its sleep leaves the count of sleepers one too high: later rings make a needless system call,
+//! never a missed wake.
 
 use std::time::Duration;
 
 use super::futex::{self, Slept};
-use super::sync::{order_for_loom, AtomicU32, Ordering};
+use super::sync::{fence, order_for_loom, AtomicU32, Ordering};
 use crate::error::Result;
 
 /// See the module's text.
@@ -47,16 +56,43 @@ impl Bell {
         }
     }
 
-    /// Sleeps unless the counter has left `seen`. May return early for no reason.
-    pub fn sleep(&self, seen: u32, timeout: Option<Duration>) -> Result<Slept> {
-        self.sleepers.fetch_add(1, Ordering::SeqCst);
+    /// Wakes every sleeper. The caller has published what they wait for by a `SeqCst` read-modify-write.
+    #[inline]
+    pub fn wake_sleepers(&self) {
         order_for_loom();
-        let slept = if self.value.load(Ordering::SeqCst) == seen {
-            futex::wait(&self.value, seen, timeout)
-        } else {
-            Ok(Slept::Woken)
-        };
-        self.sleepers.fetch_sub(1, Ordering::SeqCst);
-        slept
+        if self.sleepers.load(Ordering::SeqCst) != 0 {
+            self.value.fetch_add(1, Ordering::SeqCst);
+            futex::wake_all(&self.value);
+        }
+    }
+
+    /// Announces a sleeper, until the guard is dropped. What is published from now on wakes it; what was published
+    /// before is found by a look after this call.
+    pub fn announce(&self) -> Announced<'_> {
+        let seen = self.value();
+        self.sleepers.fetch_add(1, Ordering::SeqCst);
+        // The look that follows need not be a SeqCst load.
+        fence(Ordering::SeqCst);
+        Announced { bell: self, seen }
+    }
+}
+
+/// A sleeper that publishers know of.
+#[derive(Debug)]
+pub struct Announced<'a> {
+    bell: &'a Bell,
+    seen: u32,
+}
+
+impl Announced<'_> {
+    /// Sleeps unless the bell has rung since the announcement. May return early for no reason.
+    pub fn sleep(&self, timeout: Option<Duration>) -> Result<Slept> {
+        futex::wait(&self.bell.value, self.seen, timeout)
+    }
+}
+
+impl Drop for Announced<'_> {
+    fn drop(&mut self) {
+        self.bell.sleepers.fetch_sub(1, Ordering::SeqCst);
     }
 }

@@ -1,7 +1,7 @@
 //! What stands in front of a mailbox's frames: its shape, how far each side has come, and where each side sleeps.
 
 use super::bell::Bell;
-use super::sync::{order_for_loom, AtomicU32, AtomicU64, Ordering};
+use super::sync::{fence, order_for_loom, AtomicU32, AtomicU64, Ordering};
 use super::Line;
 
 /// Each line is written by one side only, so that neither slows the other down.
@@ -61,9 +61,7 @@ impl Waiting {
         self.region.store(place.region, Ordering::SeqCst);
         self.offset.store(place.offset, Ordering::SeqCst);
         self.generation.fetch_add(1, Ordering::SeqCst);
-        #[cfg(not(loom))]
-        std::sync::atomic::fence(Ordering::SeqCst);
-        order_for_loom();
+        fence(Ordering::SeqCst);
     }
 
     /// Differs after each change of place.

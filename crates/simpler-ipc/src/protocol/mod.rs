@@ -13,7 +13,7 @@ pub mod sync {
     #[cfg(loom)]
     pub use loom::sync::atomic::{fence, AtomicU32, AtomicU64, Ordering};
     #[cfg(not(loom))]
-    pub use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+    pub use std::sync::atomic::{fence, AtomicU32, AtomicU64, Ordering};
 
     /// Stands between two `SeqCst` operations whose order the algorithm relies on.
     ///
