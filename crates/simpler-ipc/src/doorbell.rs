@@ -5,7 +5,8 @@ use std::sync::Arc;
 use crate::error::Result;
 use crate::protocol::bell::Bell;
 use crate::region::{Overlaid, Region, WeakRegion};
-use crate::wait::{wait_for, Patience, Spin};
+use crate::spin::Spin;
+use crate::wait::{wait_for, Patience};
 
 /// A counter and those who sleep until it changes. Clones are the same doorbell.
 #[derive(Debug, Clone)]

@@ -18,8 +18,9 @@ use crate::error::{Error, Result};
 use crate::protocol::ring::{Ring, RingControl, Usage, MAX_GRANULES};
 use crate::protocol::sync::{AtomicU32, Ordering};
 use crate::region::{Overlaid, Region};
+use crate::spin::Spin;
 use crate::sys;
-use crate::wait::{wait_for, Patience, Spin};
+use crate::wait::{wait_for, Patience};
 
 const PAGE: usize = 4096;
 /// The first bits of the geometry word: what a ring of this layout is known by.

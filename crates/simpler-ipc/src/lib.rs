@@ -49,6 +49,8 @@ pub mod peer;
 #[doc(hidden)]
 pub mod protocol;
 pub mod region;
+#[doc(hidden)]
+pub mod spin;
 mod sys;
 pub mod wait;
 pub mod wait_set;
@@ -57,9 +59,9 @@ mod watcher;
 pub use doorbell::Doorbell;
 pub use error::{Error, Result};
 pub use heap_ring::HeapRing;
-pub use mailbox::{Mailbox, MailboxClient, MailboxServer, Reply, ReplyView, Request};
+pub use mailbox::{Claim, Mailbox, MailboxClient, MailboxServer, Reply, ReplyView, Request, SharedClient};
 pub use peer::{exit_with, Exit, Peer};
-pub use protocol::frame::Kind;
-pub use region::{Region, Window};
+pub use protocol::frame::{Kind, Status};
+pub use region::{Region, SharedBytes, Window};
 pub use wait::{Interrupted, Limit, Patience};
 pub use wait_set::WaitSet;

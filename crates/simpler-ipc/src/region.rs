@@ -238,9 +238,7 @@ impl Window {
 
     /// A copy of its bytes.
     pub fn to_vec(&self) -> Vec<u8> {
-        let mut bytes = vec![0; self.nbytes];
-        self.copy_to(&mut bytes);
-        bytes
+        self.bytes().to_vec()
     }
 
     /// Copies its first bytes out.
@@ -248,10 +246,7 @@ impl Window {
     /// # Panics
     /// If `bytes` is longer than the window.
     pub fn copy_to(&self, bytes: &mut [u8]) {
-        assert!(bytes.len() <= self.nbytes, "{} bytes from a window of {}", bytes.len(), self.nbytes);
-        // SAFETY: both are valid for that many bytes; an exclusive slice cannot lie in the mapping, of which only raw
-        // pointers are given out. Bytes that a misbehaving peer changes meanwhile are still bytes.
-        unsafe { ptr::copy_nonoverlapping(self.as_ptr(), bytes.as_mut_ptr(), bytes.len()) }
+        self.bytes().copy_to(bytes);
     }
 
     /// Copies bytes in, from its start.
@@ -259,20 +254,56 @@ impl Window {
     /// # Panics
     /// If `bytes` is longer than the window.
     pub fn copy_from(&self, bytes: &[u8]) {
-        // SAFETY: a slice is valid for its length.
-        unsafe { self.copy_from_raw(bytes.as_ptr(), bytes.len()) }
+        assert!(bytes.len() <= self.nbytes, "{} bytes into a window of {}", bytes.len(), self.nbytes);
+        // SAFETY: both are valid for that many bytes; overlap is allowed.
+        unsafe { ptr::copy(bytes.as_ptr(), self.as_ptr(), bytes.len()) }
     }
 
-    /// Copies bytes in that may lie anywhere, this window included.
-    ///
+    fn bytes(&self) -> SharedBytes<'_> {
+        SharedBytes { first: self.as_ptr(), nbytes: self.nbytes, region: PhantomData }
+    }
+}
+
+/// Bytes of a region that is borrowed for as long: a [`Window`] that costs nothing to make.
+#[derive(Debug, Clone, Copy)]
+pub struct SharedBytes<'a> {
+    first: *mut u8,
+    nbytes: usize,
+    region: PhantomData<&'a Region>,
+}
+
+impl<'a> SharedBytes<'a> {
     /// # Safety
-    /// `bytes` is valid for reads of `nbytes`.
+    /// `nbytes` at `first` lie in `_region`.
+    pub(crate) unsafe fn new(_region: &'a Region, first: *mut u8, nbytes: usize) -> Self {
+        SharedBytes { first, nbytes, region: PhantomData }
+    }
+
+    /// How many.
+    pub fn nbytes(&self) -> usize {
+        self.nbytes
+    }
+
+    /// The first of them, valid for as long as the borrow.
+    pub fn as_ptr(&self) -> *mut u8 {
+        self.first
+    }
+
+    /// A copy of them.
+    pub fn to_vec(&self) -> Vec<u8> {
+        let mut bytes = vec![0; self.nbytes];
+        self.copy_to(&mut bytes);
+        bytes
+    }
+
+    /// Copies the first of them out.
     ///
     /// # Panics
-    /// If `nbytes` is more than the window has.
-    pub unsafe fn copy_from_raw(&self, bytes: *const u8, nbytes: usize) {
-        assert!(nbytes <= self.nbytes, "{nbytes} bytes into a window of {}", self.nbytes);
-        // SAFETY: the source by the caller's promise, the destination by the assertion; overlap is allowed.
-        unsafe { ptr::copy(bytes, self.as_ptr(), nbytes) }
+    /// If `bytes` is longer.
+    pub fn copy_to(&self, bytes: &mut [u8]) {
+        assert!(bytes.len() <= self.nbytes, "{} bytes out of {} shared ones", bytes.len(), self.nbytes);
+        // SAFETY: they lie in the mapping (`new`), of which only raw pointers are given out. Bytes that a misbehaving
+        // peer changes meanwhile are still bytes.
+        unsafe { ptr::copy_nonoverlapping(self.first, bytes.as_mut_ptr(), bytes.len()) }
     }
 }

@@ -10,10 +10,10 @@ use loom::sync::Arc;
 use loom::thread;
 
 use simpler_ipc::protocol::bell::Bell;
-use simpler_ipc::protocol::frame::{FrameHeader, Kind, Posted};
+use simpler_ipc::protocol::frame::{Finished, FrameHeader, Kind, Next, Posted, Status, Taking};
 use simpler_ipc::protocol::lane::{Elsewhere, Waiting};
 use simpler_ipc::protocol::ring::{Ring, RingControl, Usage};
-use simpler_ipc::protocol::sync::{AtomicU32, Ordering};
+use simpler_ipc::protocol::sync::{fence, AtomicU32, Ordering};
 use simpler_ipc::wait::{wait_for, Patience, Spin};
 use simpler_ipc::{Error, Result};
 
@@ -30,28 +30,53 @@ fn wait<T>(bell: &Bell, look: impl FnMut() -> Result<Option<T>>) -> T {
     wait_for(bell, &Spin::new(), &mut Patience::forever(), "the model", look, || Ok(())).unwrap()
 }
 
-/// One frame, its payload, and the two bells.
+/// One frame, its payload, the two bells, and what the server is taking.
 #[derive(Default)]
 struct Lane {
-    frames: [(FrameHeader, UnsafeCell<u64>); 1],
+    frame: FrameHeader,
+    payload: UnsafeCell<u64>,
     requests: Bell,
     replies: Bell,
+    taking: Taking,
 }
 
 impl Lane {
-    fn read(&self, ticket: u64) -> u64 {
+    fn read(&self) -> u64 {
         // SAFETY: only called by the side that owns the frame; loom fails the test if that is not so.
-        self.frames[ticket as usize % self.frames.len()].1.with(|payload| unsafe { *payload })
+        self.payload.with(|payload| unsafe { *payload })
     }
 
-    fn write(&self, ticket: u64, value: u64) {
+    fn write(&self, value: u64) {
         // SAFETY: as in `read`.
-        self.frames[ticket as usize % self.frames.len()].1.with_mut(|payload| unsafe { *payload = value })
+        self.payload.with_mut(|payload| unsafe { *payload = value })
     }
 
-    fn frame(&self, ticket: u64) -> &FrameHeader {
-        &self.frames[ticket as usize % self.frames.len()].0
+    fn post(&self, generation: u64, nbytes: usize) {
+        self.frame.post(generation, Posted { kind: Kind::Task, nbytes });
+        wake(&self.requests);
     }
+
+    fn finish(&self, generation: u64, status: Status, code: i32) {
+        self.frame.finish(generation, status, code, 8);
+        wake(&self.replies);
+    }
+
+    fn next_request(&self, generation: u64) -> Next {
+        wait(&self.requests, || {
+            let next = self.frame.peek(generation, 8)?;
+            Ok((next != Next::Nothing).then_some(next))
+        })
+    }
+
+    fn reply(&self, generation: u64) -> Finished {
+        wait(&self.replies, || self.frame.finished(generation, 8))
+    }
+}
+
+/// As the mailbox does after handing a frame over.
+fn wake(bell: &Bell) {
+    fence(Ordering::SeqCst);
+    bell.wake_sleepers();
 }
 
 #[test]
@@ -61,27 +86,53 @@ fn a_frame_is_reused_and_nobody_sleeps_through_a_request_or_a_reply() {
         let server = {
             let lane = lane.clone();
             thread::spawn(move || {
-                for ticket in 0..2 {
-                    let request = wait(&lane.requests, || lane.frame(ticket).posted(ticket, 8));
-                    assert_eq!(request, Posted { kind: Kind::Task, nbytes: ticket as usize });
-                    let value = lane.read(ticket);
-                    lane.write(ticket, value + 1);
-                    lane.frame(ticket).finish(7, 8);
-                    lane.replies.ring();
+                for generation in 0..2 {
+                    let request = lane.next_request(generation);
+                    assert_eq!(request, Next::Request(Posted { kind: Kind::Task, nbytes: generation as usize }));
+                    assert!(lane.taking.take(generation, &lane.frame, generation));
+                    let value = lane.read();
+                    lane.write(value + 1);
+                    lane.finish(generation, Status::Ok, 7);
                 }
             })
         };
-        for ticket in 0..2 {
-            assert!(lane.frame(ticket).is_idle(ticket).unwrap());
-            lane.write(ticket, 10 * ticket);
-            lane.frame(ticket).post(ticket, Posted { kind: Kind::Task, nbytes: ticket as usize });
-            lane.requests.ring();
-            let reply = wait(&lane.replies, || lane.frame(ticket).finished(ticket, 8));
-            assert_eq!((reply.code, reply.nbytes), (7, 8));
-            assert_eq!(lane.read(ticket), 10 * ticket + 1);
-            lane.frame(ticket).free();
+        for generation in 0..2 {
+            assert!(lane.frame.is_idle(generation));
+            lane.write(10 * generation);
+            lane.post(generation, generation as usize);
+            let reply = lane.reply(generation);
+            assert_eq!((reply.status, reply.code, reply.nbytes), (Status::Ok, 7, 8));
+            assert_eq!(lane.read(), 10 * generation + 1);
+            lane.frame.free(generation);
         }
         server.join().unwrap();
+    });
+}
+
+#[test]
+fn a_request_is_taken_or_cancelled_and_never_both() {
+    model(|| {
+        let lane = Arc::new(Lane::default());
+        lane.post(0, 0);
+        let server = {
+            let lane = lane.clone();
+            thread::spawn(move || {
+                let taken = match lane.next_request(0) {
+                    Next::Request(_) => lane.taking.take(0, &lane.frame, 0),
+                    _ => false,
+                };
+                lane.finish(0, if taken { Status::Ok } else { Status::Cancelled }, 0);
+                taken
+            })
+        };
+        let cancelled = lane.taking.cancel(0, &lane.frame, 0);
+        if cancelled {
+            wake(&lane.requests);
+        }
+        let reply = lane.reply(0);
+        let taken = server.join().unwrap();
+        assert!(!(taken && cancelled), "promised to be cancelled, and taken");
+        assert_eq!(reply.status, if taken { Status::Ok } else { Status::Cancelled });
     });
 }
 
@@ -130,20 +181,17 @@ fn a_server_that_moves_to_another_bell_is_woken_there() {
             thread::spawn(move || {
                 let (waiting, frame, elsewhere) = &*shared;
                 waiting.sleep_at(Elsewhere { region: 1, offset: 0 });
-                wait(elsewhere, || frame.posted(0, 8));
+                wait(elsewhere, || Ok(frame.is_pending(0).then_some(())));
             })
         };
         let (waiting, frame, elsewhere) = &*shared;
         frame.post(0, Posted { kind: Kind::Task, nbytes: 0 });
-        let place = loop {
-            if let Some((_, place)) = waiting.place() {
-                break place;
-            }
-            thread::yield_now();
-        };
-        match place.region {
-            0 => waiting.own.ring(),
-            _ => elsewhere.ring(),
+        fence(Ordering::SeqCst);
+        match waiting.place() {
+            Some((_, Elsewhere { region: 0, .. })) => waiting.own.wake_sleepers(),
+            Some(_) => elsewhere.ring(),
+            // The server is about to move, and looks afterwards.
+            None => {}
         }
         server.join().unwrap();
     });
@@ -158,7 +206,7 @@ fn a_reply_given_before_death_is_taken_instead_of_the_death() {
             let shared = shared.clone();
             thread::spawn(move || {
                 let (frame, replies, gone) = &*shared;
-                frame.finish(0, 0);
+                frame.finish(0, Status::Ok, 0, 0);
                 gone.store(1, Ordering::Release);
                 replies.ring();
             })

@@ -5,11 +5,14 @@
 use std::thread;
 use std::time::Duration;
 
-use simpler_ipc::{Doorbell, Error, Kind, Mailbox, MailboxClient, MailboxServer, Patience, Region, Reply};
+use simpler_ipc::{
+    Doorbell, Error, Kind, Mailbox, MailboxClient, MailboxServer, Patience, Region, Reply, Request, SharedClient,
+    Status,
+};
 
 const FRAME_BYTES: usize = 100;
-/// Where the first frame's header starts; its words are state, kind, ticket (8 bytes), payload bytes (8 bytes), code.
-const FRAME: usize = 640;
+/// Where the first frame's header starts: generation and state (8 bytes), payload bytes, kind, status, code.
+const FRAME: usize = 512;
 
 fn region() -> Region {
     Region::anonymous(Mailbox::required_bytes(4, FRAME_BYTES).unwrap(), "test").unwrap()
@@ -33,7 +36,10 @@ fn a_reply_carries_ticket_kind_code_and_bytes() {
     assert_eq!((request.ticket, request.kind, request.payload.to_vec()), (0, Kind::Control, b"question".to_vec()));
     server.reply(-5, b"answer").unwrap();
     let reply = client.poll().unwrap().unwrap();
-    assert_eq!(reply, Reply { ticket: 0, kind: Kind::Control, code: -5, payload: b"answer".to_vec() });
+    assert_eq!(
+        reply,
+        Reply { ticket: 0, kind: Kind::Control, status: Status::Ok, code: -5, payload: b"answer".to_vec() }
+    );
 }
 
 #[test]
@@ -216,10 +222,10 @@ fn impossible_shapes_and_places_are_refused() {
 #[test]
 fn a_spoilt_frame_is_an_error_on_both_sides() {
     let spoils: [(&str, usize, &[u8]); 4] = [
-        ("state", FRAME, &[9, 0, 0, 0]),
-        ("kind", FRAME + 4, &[0, 0, 0, 0x80]),
-        ("ticket", FRAME + 8, &[1]),
-        ("payload bytes", FRAME + 16, &[0xff; 8]),
+        ("state", FRAME, &[7]),
+        ("generation", FRAME + 4, &[1]),
+        ("payload bytes", FRAME + 8, &[0xff; 4]),
+        ("kind", FRAME + 12, &[0, 0, 0, 0x80]),
     ];
     for (what, offset, bytes) in spoils {
         let region = region();
@@ -234,7 +240,6 @@ fn a_spoilt_frame_is_an_error_on_both_sides() {
         server.recv(&mut no_wait()).unwrap();
         server.reply(0, b"!").unwrap();
         region.window(offset, bytes.len()).unwrap().copy_from(bytes);
-        assert!(matches!(client.wait(&mut no_wait()), Err(Error::Corrupted(_))), "{what} in a reply");
         assert!(matches!(client.poll(), Err(Error::Corrupted(_))), "{what} in a reply");
     }
 }
@@ -248,15 +253,182 @@ fn a_frame_that_should_be_free_and_is_not_is_an_error() {
 }
 
 #[test]
-fn spoilt_progress_is_an_error() {
-    for side in [384, 512] {
+fn frames_of_different_rounds_are_an_error_to_whoever_comes_anew() {
+    for frame in 0..4 {
         let region = region();
         let mailbox = Mailbox::new(&region, 0, 4, FRAME_BYTES).unwrap();
-        region.window(side, 1).unwrap().copy_from(&[5]); // five begun, none ended, in four frames
-        let refused = match side {
-            384 => mailbox.client(None).map(|_| ()),
-            _ => mailbox.server(None).map(|_| ()),
-        };
-        assert!(matches!(refused, Err(Error::Corrupted(_))));
+        region.window(FRAME + frame * 128 + 2, 1).unwrap().copy_from(&[5]);
+        assert!(matches!(mailbox.client(None), Err(Error::Corrupted(_))));
+        assert!(matches!(mailbox.server(None), Err(Error::Corrupted(_))));
     }
+}
+
+#[test]
+fn a_failed_reply_carries_as_much_of_the_message_as_fits() {
+    let region = region();
+    let (mut client, mut server) = pair(&region);
+    let long = "ä".repeat(FRAME_BYTES); // two bytes each
+    for message in ["no such thing", &long] {
+        client.send(Kind::Task, b"?").unwrap();
+        server.recv(&mut no_wait()).unwrap();
+        server.fail(3, message).unwrap();
+        let reply = client.poll().unwrap().unwrap();
+        assert_eq!((reply.status, reply.code), (Status::Failed, 3));
+        assert!(message.starts_with(std::str::from_utf8(&reply.payload).unwrap()));
+        assert_eq!(reply.payload.len(), message.len().min(FRAME_BYTES));
+    }
+}
+
+#[test]
+fn a_request_taken_back_in_time_never_reaches_the_server() {
+    let region = region();
+    let (mut client, mut server) = pair(&region);
+    for _ in 0..4 {
+        client.send(Kind::Task, b"?").unwrap();
+    }
+    assert_eq!(server.recv(&mut no_wait()).unwrap().ticket, 0);
+    assert!(!client.cancel(0).unwrap(), "the server has it");
+    assert!(client.cancel(1).unwrap());
+    assert!(client.cancel(3).unwrap());
+    assert_eq!(server.recv(&mut no_wait()).unwrap().ticket, 2);
+    assert!(matches!(server.recv(&mut no_wait()), Err(Error::WaitTimeout { .. } | Error::Misused(_))));
+    assert!(client.poll().unwrap().is_none(), "replies come in order");
+    assert_eq!(server.unreplied(), 2);
+    server.reply(10, &[]).unwrap();
+    server.reply(12, &[]).unwrap();
+    let replies: Vec<_> = std::iter::from_fn(|| client.poll().unwrap()).map(|r| (r.ticket, r.status, r.code)).collect();
+    let (ok, cancelled) = (Status::Ok, Status::Cancelled);
+    assert_eq!(replies, [(0, ok, 10), (1, cancelled, 0), (2, ok, 12), (3, cancelled, 0)]);
+    assert!(matches!(client.cancel(3), Err(Error::Misused(_))));
+}
+
+#[test]
+fn a_server_made_anew_does_not_take_what_was_cancelled() {
+    let region = region();
+    let (mut client, mut server) = pair(&region);
+    for _ in 0..3 {
+        client.send(Kind::Task, b"?").unwrap();
+    }
+    server.recv(&mut no_wait()).unwrap();
+    drop(server);
+    let mut server = Mailbox::new(&region, 0, 4, FRAME_BYTES).unwrap().server(None).unwrap();
+    assert!(client.cancel(0).unwrap(), "the new server has not taken it yet");
+    assert_eq!(server.recv(&mut no_wait()).unwrap().ticket, 1);
+    assert_eq!(client.poll().unwrap().unwrap().status, Status::Cancelled);
+}
+
+#[test]
+fn claims_are_filled_at_a_time_and_received_in_order() {
+    let region = region();
+    let (mut client, mut server) = pair(&region);
+    let first = client.claim().unwrap().unwrap();
+    let second = client.claim().unwrap().unwrap();
+    let third = client.claim().unwrap().unwrap();
+    second.payload.copy_from(b"second");
+    assert_eq!(client.submit(second, Kind::Task, 6).unwrap(), 1);
+    assert!(matches!(server.recv(&mut no_wait()), Err(Error::WaitTimeout { .. })), "the first is not there yet");
+    first.payload.copy_from(b"first");
+    assert_eq!(client.submit(first, Kind::Control, 5).unwrap(), 0);
+    client.give_up(third).unwrap();
+    client.send(Kind::Task, b"fourth").unwrap();
+    let mut received = Vec::new();
+    while let Ok(Request { payload, .. }) = server.recv(&mut no_wait()) {
+        received.push(String::from_utf8(payload.to_vec()).unwrap());
+    }
+    assert_eq!(received, ["first", "second", "fourth"]);
+    for _ in 0..3 {
+        server.reply(0, &[]).unwrap();
+    }
+    let tickets: Vec<_> = std::iter::from_fn(|| client.poll().unwrap()).map(|reply| reply.ticket).collect();
+    assert_eq!(tickets, [0, 1, 3], "what was given up comes to nobody");
+    assert_eq!(client.in_flight(), 0);
+}
+
+#[test]
+fn a_client_made_anew_fills_the_holes_of_the_one_before() {
+    let region = region();
+    let (mut client, mut server) = pair(&region);
+    let _never_filled = client.claim().unwrap().unwrap();
+    client.send(Kind::Task, b"behind it").unwrap();
+    drop(client);
+    let mut client = Mailbox::new(&region, 0, 4, FRAME_BYTES).unwrap().client(None).unwrap();
+    assert_eq!(server.recv(&mut no_wait()).unwrap().ticket, 1);
+    server.reply(0, &[]).unwrap();
+    assert_eq!(client.poll().unwrap().unwrap().ticket, 1);
+}
+
+#[test]
+fn a_call_out_of_time_leaves_nothing_behind() {
+    let region = region();
+    let (mut client, mut server) = pair(&region);
+    for _ in 0..2 {
+        let late = client.call(Kind::Task, b"?", &mut no_wait());
+        assert!(matches!(late, Err(Error::WaitTimeout { .. })));
+    }
+    client.send(Kind::Task, b"!").unwrap();
+    assert_eq!(server.recv(&mut no_wait()).unwrap().payload.to_vec(), b"!", "those before it are cancelled");
+    server.reply(0, &[]).unwrap();
+    assert_eq!(client.poll().unwrap().unwrap().ticket, 2);
+    assert_eq!((client.in_flight(), client.poll().unwrap()), (0, None));
+}
+
+#[test]
+fn many_are_sent_until_the_lane_is_full() {
+    let region = region();
+    let (mut client, mut server) = pair(&region);
+    let payloads = [&b"a"[..], b"b", b"c", b"d", b"e", b"f"];
+    assert_eq!(client.send_many(Kind::Task, payloads).unwrap(), 4);
+    for payload in &payloads[..4] {
+        assert_eq!(server.recv(&mut no_wait()).unwrap().payload.to_vec(), *payload);
+        server.reply(0, &[]).unwrap();
+    }
+    let large = [0; FRAME_BYTES + 1];
+    while client.poll().unwrap().is_some() {}
+    assert!(matches!(client.send_many(Kind::Task, [&b"a"[..], &large]), Err(Error::FrameTooLarge { .. })));
+    assert_eq!(client.in_flight(), 1, "what came before the error is sent");
+}
+
+#[test]
+fn threads_share_a_client_and_each_gets_its_own_replies() {
+    let region = region();
+    let (client, mut server) = pair(&region);
+    let serving = thread::spawn(move || {
+        server.serve(&mut Patience::forever(), |request| Ok::<_, Error>(request.payload.to_vec()))
+    });
+    let client = SharedClient::new(client);
+    let callers: Vec<_> = (0..6u64)
+        .map(|caller| {
+            let client = client.clone();
+            thread::spawn(move || {
+                for number in 0..500u64 {
+                    let payload = (caller * 1000 + number).to_le_bytes();
+                    let reply = client.call(Kind::Task, &payload, &mut Patience::forever()).unwrap();
+                    assert_eq!(reply.payload, payload);
+                }
+            })
+        })
+        .collect();
+    for caller in callers {
+        caller.join().unwrap();
+    }
+    client.call(Kind::Shutdown, &[], &mut Patience::forever()).unwrap();
+    serving.join().unwrap().unwrap();
+}
+
+#[test]
+fn a_handler_that_fails_or_replies_too_much_is_reported_to_the_client() {
+    let region = region();
+    let (mut client, mut server) = pair(&region);
+    let serving = thread::spawn(move || {
+        server.serve(&mut Patience::forever(), |request| match request.payload.nbytes() {
+            0 => Err("nothing to do"),
+            _ => Ok(vec![0; FRAME_BYTES + 1]),
+        })
+    });
+    let reply = client.call(Kind::Task, &[], &mut Patience::forever()).unwrap();
+    assert_eq!((reply.status, reply.payload.as_slice()), (Status::Failed, &b"nothing to do"[..]));
+    let reply = client.call(Kind::Task, &[1], &mut Patience::forever()).unwrap();
+    assert!(String::from_utf8(reply.payload).unwrap().contains("101 bytes does not fit into a frame of 100"));
+    client.call(Kind::Shutdown, &[], &mut Patience::forever()).unwrap();
+    serving.join().unwrap().unwrap();
 }

@@ -3,13 +3,12 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::{Lane, LaneWaiter, Ringer};
+use super::{Lane, LaneWaiter, Progress, Ringer, Turn};
 use crate::doorbell::Doorbell;
 use crate::error::{Error, Result};
 use crate::peer::Peer;
-use crate::protocol::frame::{Kind, Posted};
-use crate::protocol::sync::Ordering;
-use crate::region::Window;
+use crate::protocol::frame::{Kind, Posted, State, Status};
+use crate::region::{SharedBytes, Window};
 use crate::wait::Patience;
 
 /// A reply, copied out of its frame.
@@ -19,66 +18,165 @@ pub struct Reply {
     pub ticket: u64,
     /// The kind of the request.
     pub kind: Kind,
-    /// 0 for success; what else it means is between client and server.
+    /// How it ended.
+    pub status: Status,
+    /// What it means is between client and server.
     pub code: i32,
-    /// What the server sent.
+    /// What the server sent: its message if it failed.
     pub payload: Vec<u8>,
 }
 
 /// A reply still in its frame.
-#[derive(Debug)]
-pub struct ReplyView {
+#[derive(Debug, Clone, Copy)]
+pub struct ReplyView<'a> {
     /// That of the request.
     pub ticket: u64,
     /// The kind of the request.
     pub kind: Kind,
-    /// 0 for success.
+    /// How it ended.
+    pub status: Status,
+    /// What it means is between client and server.
     pub code: i32,
     /// What the server sent, in place.
+    pub payload: SharedBytes<'a>,
+}
+
+impl ReplyView<'_> {
+    /// A copy of it.
+    pub fn to_reply(&self) -> Reply {
+        let ReplyView { ticket, kind, status, code, payload } = *self;
+        Reply { ticket, kind, status, code, payload: payload.to_vec() }
+    }
+}
+
+/// A frame that is being filled: its place in the lane is taken.
+#[derive(Debug)]
+#[must_use = "the server waits for it until it is submitted or given up"]
+pub struct Claim {
+    turn: Turn,
+    /// The whole payload of the frame.
     pub payload: Window,
 }
 
-impl ReplyView {
-    fn to_reply(&self) -> Reply {
-        Reply { ticket: self.ticket, kind: self.kind, code: self.code, payload: self.payload.to_vec() }
-    }
+/// A request whose reply goes to a call, not to `poll`.
+#[derive(Debug)]
+struct Call {
+    ticket: u64,
+    reply: Option<Reply>,
+    /// Nobody waits for it any more.
+    abandoned: bool,
 }
 
 /// See the module's text.
 #[derive(Debug)]
 pub struct MailboxClient {
     lane: Arc<Lane>,
-    posted: u64,
-    taken: u64,
-    reserved: bool,
+    /// The next request.
+    next: Turn,
+    /// The oldest request whose reply is not taken.
+    oldest: Turn,
+    reserved: Option<Turn>,
     server: Ringer,
     waiter: Arc<ReplyWaiter>,
-    /// Replies to older requests that a call came across.
+    calls: Vec<Call>,
+    /// Replies to other requests that a call came across.
     kept: VecDeque<Reply>,
 }
 
 impl MailboxClient {
     pub(super) fn new(lane: Arc<Lane>, doorbell: Option<&Doorbell>) -> Result<Self> {
-        let (posted, taken) = lane.resume(&lane.header().client)?;
-        let doorbell = lane.settle(|header| &header.replies, doorbell)?;
-        let waiter = Arc::new(ReplyWaiter(LaneWaiter::new(lane.clone(), doorbell)));
+        let frames = lane.scan(|word| word.generation)?;
+        let oldest = frames[0].0;
+        let posted = frames.iter().rev().find(|(_, state)| *state != State::Idle);
+        let next = posted.map_or(oldest, |(last, _)| last.next(lane.depth));
+        let waiter = LaneWaiter::new(lane.clone(), |header| &header.replies, |header| &header.requests, doorbell)?;
+        let waiter = Arc::new(ReplyWaiter { waiter, progress: Progress::at(next, oldest) });
         let server = Ringer::new(|header| &header.requests);
-        Ok(MailboxClient { lane, posted, taken, reserved: false, server, waiter, kept: VecDeque::new() })
+        let (calls, kept) = (Vec::new(), VecDeque::new());
+        let mut client = MailboxClient { lane, next, oldest, reserved: None, server, waiter, calls, kept };
+        // A predecessor was killed between taking a place in the lane and posting: the server waits for that frame.
+        for (turn, state) in frames {
+            if state == State::Idle && turn.ticket < next.ticket {
+                client.give_up_turn(turn)?;
+            }
+        }
+        Ok(client)
     }
 
-    /// Requests posted whose reply has not been polled.
+    /// Requests posted whose reply has not been taken.
     pub fn in_flight(&self) -> usize {
-        (self.posted - self.taken) as usize + self.kept.len()
+        (self.next.ticket - self.oldest.ticket) as usize + self.kept.len()
     }
 
     /// Frames that are free.
     pub fn free(&self) -> usize {
-        self.lane.depth - (self.posted - self.taken) as usize
+        self.lane.depth - (self.next.ticket - self.oldest.ticket) as usize
     }
 
     /// Payload bytes of a frame.
     pub fn frame_bytes(&self) -> usize {
         self.lane.frame_bytes
+    }
+
+    /// Takes the next place in the lane, to be filled and submitted; `None` when every frame is in flight. Several may
+    /// be filled at a time; the server gets them in the order of claiming.
+    ///
+    /// # Errors
+    /// [`Error::Corrupted`].
+    pub fn claim(&mut self) -> Result<Option<Claim>> {
+        let Some(turn) = self.claim_turn()? else { return Ok(None) };
+        let payload = self.lane.window(turn.frame, self.lane.frame_bytes)?;
+        Ok(Some(Claim { turn, payload }))
+    }
+
+    /// Hands a claimed frame, whose first `nbytes` are the request, to the server: its ticket.
+    ///
+    /// # Errors
+    /// [`Error::FrameTooLarge`], and the claim is given up; else as [`MailboxClient::post`].
+    pub fn submit(&mut self, claim: Claim, kind: Kind, nbytes: usize) -> Result<u64> {
+        if let Err(error) = self.lane.check_fits(nbytes) {
+            self.give_up(claim)?;
+            return Err(error);
+        }
+        self.hand_over(claim.turn, kind, nbytes)
+    }
+
+    /// Hands a claimed frame over with nothing to do.
+    ///
+    /// # Errors
+    /// As [`MailboxClient::post`].
+    pub fn give_up(&mut self, claim: Claim) -> Result<()> {
+        self.give_up_turn(claim.turn)
+    }
+
+    fn give_up_turn(&mut self, turn: Turn) -> Result<()> {
+        self.lane.frame(turn.frame).give_up(turn.generation);
+        self.calls.push(Call { ticket: turn.ticket, reply: None, abandoned: true });
+        self.server.ring(&self.lane)
+    }
+
+    #[inline]
+    fn claim_turn(&mut self) -> Result<Option<Turn>> {
+        if self.free() == 0 {
+            self.drop_abandoned()?;
+            if self.free() == 0 {
+                return Ok(None);
+            }
+        }
+        let turn = self.next;
+        if !self.lane.frame(turn.frame).is_idle(turn.generation) {
+            return Err(Error::Corrupted(format!("the frame for ticket {} should be idle and is not", turn.ticket)));
+        }
+        self.next = turn.next(self.lane.depth);
+        self.waiter.progress.set_begun(self.next);
+        Ok(Some(turn))
+    }
+
+    #[inline]
+    fn hand_over(&mut self, turn: Turn, kind: Kind, nbytes: usize) -> Result<u64> {
+        self.lane.frame(turn.frame).post(turn.generation, Posted { kind, nbytes });
+        self.flush()?;
+        Ok(turn.ticket)
     }
 
     /// The whole payload of the next free frame, to be filled and posted; `None` when every frame is in flight. The
@@ -87,30 +185,21 @@ impl MailboxClient {
     /// # Errors
     /// [`Error::Corrupted`].
     pub fn reserve(&mut self) -> Result<Option<Window>> {
-        if !self.reserve_frame()? {
-            return Ok(None);
+        match self.reserve_frame()? {
+            Some(frame) => self.lane.window(frame, self.lane.frame_bytes).map(Some),
+            None => Ok(None),
         }
-        self.lane.payload(self.posted, self.lane.frame_bytes).map(Some)
     }
 
-    /// The frame that is reserved, numbered from 0 to depth - 1.
-    pub fn reserved_frame(&self) -> Option<usize> {
-        self.reserved.then(|| (self.posted % self.lane.depth as u64) as usize)
-    }
-
-    /// As [`MailboxClient::reserve`], without the window: whether there is a free frame.
+    /// As [`MailboxClient::reserve`], without the window: the frame's number, from 0 to depth - 1.
     ///
     /// # Errors
     /// [`Error::Corrupted`].
-    pub fn reserve_frame(&mut self) -> Result<bool> {
-        if self.free() == 0 {
-            return Ok(false);
+    pub fn reserve_frame(&mut self) -> Result<Option<usize>> {
+        if self.reserved.is_none() {
+            self.reserved = self.claim_turn()?;
         }
-        if !self.lane.frame(self.posted).is_idle(self.posted)? {
-            return Err(Error::Corrupted(format!("the frame for ticket {} should be idle and is not", self.posted)));
-        }
-        self.reserved = true;
-        Ok(true)
+        Ok(self.reserved.map(|turn| turn.frame))
     }
 
     /// Hands the reserved frame, whose first `nbytes` are the request, to the server: its ticket.
@@ -119,24 +208,19 @@ impl MailboxClient {
     /// [`Error::FrameTooLarge`]; [`Error::Misused`] if nothing is reserved, or if the server waits at a doorbell that
     /// this process has not mapped; [`Error::Corrupted`].
     pub fn post(&mut self, kind: Kind, nbytes: usize) -> Result<u64> {
-        if !self.reserved {
-            return Err(Error::Misused("post() without a frame: reserve() one first".to_owned()));
-        }
+        let reserved = self.reserved;
+        let turn = reserved.ok_or_else(|| Error::Misused("post() without a frame: reserve() one first".to_owned()))?;
         self.lane.check_fits(nbytes)?;
         self.server.refresh(&self.lane)?;
-        let ticket = self.posted;
-        self.posted += 1;
-        self.reserved = false;
-        self.lane.header().client.begun.store(self.posted, Ordering::Release);
-        self.lane.frame(ticket).post(ticket, Posted { kind, nbytes });
-        self.server.ring(&self.lane)?;
-        Ok(ticket)
+        self.reserved = None;
+        self.hand_over(turn, kind, nbytes)
     }
 
     /// Reserves, copies and posts: the ticket; `None` when every frame is in flight.
     ///
     /// # Errors
     /// As [`MailboxClient::post`].
+    #[inline]
     pub fn send(&mut self, kind: Kind, payload: &[u8]) -> Result<Option<u64>> {
         // SAFETY: a slice is valid for its length.
         unsafe { self.send_raw(kind, payload.as_ptr(), payload.len()) }
@@ -149,28 +233,96 @@ impl MailboxClient {
     ///
     /// # Errors
     /// As [`MailboxClient::post`].
+    #[inline]
     pub unsafe fn send_raw(&mut self, kind: Kind, payload: *const u8, nbytes: usize) -> Result<Option<u64>> {
-        self.lane.check_fits(nbytes)?;
-        let Some(frame) = self.reserve()? else { return Ok(None) };
         // SAFETY: the caller's promise.
-        unsafe { frame.copy_from_raw(payload, nbytes) };
-        self.post(kind, nbytes).map(Some)
+        let Some(ticket) = (unsafe { self.queue_raw(kind, payload, nbytes) })? else { return Ok(None) };
+        self.flush()?;
+        Ok(Some(ticket))
     }
 
-    /// The reply to the oldest request, if it is there, and frees its frame.
+    /// As [`MailboxClient::send_raw`], but a sleeping server is not woken before [`MailboxClient::flush`]: one look for
+    /// sleepers then serves many requests.
+    ///
+    /// # Safety
+    /// `payload` is valid for reads of `nbytes`.
+    ///
+    /// # Errors
+    /// As [`MailboxClient::post`].
+    #[inline]
+    pub unsafe fn queue_raw(&mut self, kind: Kind, payload: *const u8, nbytes: usize) -> Result<Option<u64>> {
+        self.lane.check_fits(nbytes)?;
+        self.server.refresh(&self.lane)?;
+        let turn = match self.reserved.take() {
+            Some(turn) => turn,
+            None => match self.claim_turn()? {
+                Some(turn) => turn,
+                None => return Ok(None),
+            },
+        };
+        // SAFETY: the caller's promise.
+        unsafe { self.lane.fill(turn.frame, payload, nbytes)? };
+        self.lane.frame(turn.frame).post(turn.generation, Posted { kind, nbytes });
+        Ok(Some(turn.ticket))
+    }
+
+    /// Wakes the server if it sleeps.
+    ///
+    /// # Errors
+    /// [`Error::Misused`] if it waits at a doorbell that this process has not mapped.
+    #[inline]
+    pub fn flush(&mut self) -> Result<()> {
+        self.server.ring(&self.lane)
+    }
+
+    /// Sends payloads until every frame is in flight: how many went.
+    ///
+    /// # Errors
+    /// As [`MailboxClient::post`]; those before the one that caused it are sent.
+    pub fn send_many<'a>(&mut self, kind: Kind, payloads: impl IntoIterator<Item = &'a [u8]>) -> Result<usize> {
+        let mut sent = 0;
+        let mut outcome = Ok(());
+        for payload in payloads {
+            // SAFETY: a slice is valid for its length.
+            match unsafe { self.queue_raw(kind, payload.as_ptr(), payload.len()) } {
+                Ok(Some(_)) => sent += 1,
+                Ok(None) => break,
+                Err(error) => {
+                    outcome = Err(error);
+                    break;
+                }
+            }
+        }
+        self.flush()?;
+        outcome.map(|()| sent)
+    }
+
+    /// Takes a request back that the server has not taken: true if it is certain that it never will. Its reply, with
+    /// [`Status::Cancelled`], comes in its turn. False if it is too late, or if it cannot be told: the reply will tell.
+    ///
+    /// # Errors
+    /// [`Error::Misused`] if no request with that ticket is in flight.
+    pub fn cancel(&mut self, ticket: u64) -> Result<bool> {
+        if ticket < self.oldest.ticket || ticket >= self.next.ticket {
+            return Err(Error::Misused(format!("no request with ticket {ticket} is in flight")));
+        }
+        let turn = Turn::at(ticket, self.lane.depth);
+        let cancelled = self.lane.header().taking.cancel(ticket, self.lane.frame(turn.frame), turn.generation);
+        if cancelled {
+            self.server.ring(&self.lane)?;
+        }
+        Ok(cancelled)
+    }
+
+    /// The reply to the oldest request, if it is there, and frees its frame. Not those that calls wait for.
     ///
     /// # Errors
     /// [`Error::Corrupted`].
     pub fn poll(&mut self) -> Result<Option<Reply>> {
-        match self.kept.pop_front() {
+        match self.poll_kept() {
             Some(reply) => Ok(Some(reply)),
             None => self.poll_with(|view| view.to_reply()),
         }
-    }
-
-    /// Whether `poll` would give a reply that a call came across.
-    pub fn has_kept(&self) -> bool {
-        !self.kept.is_empty()
     }
 
     /// The next reply that a call came across and kept for `poll`.
@@ -183,69 +335,164 @@ impl MailboxClient {
     ///
     /// # Errors
     /// [`Error::Corrupted`].
-    pub fn poll_with<T>(&mut self, take: impl FnOnce(ReplyView) -> T) -> Result<Option<T>> {
-        if self.posted == self.taken {
-            return Ok(None);
+    #[inline]
+    pub fn poll_with<T>(&mut self, take: impl FnOnce(ReplyView<'_>) -> T) -> Result<Option<T>> {
+        while self.is_call(self.oldest.ticket) {
+            if !self.sort_oldest()? {
+                return Ok(None);
+            }
         }
-        let ticket = self.taken;
-        let frame = self.lane.frame(ticket);
-        let Some(finished) = frame.finished(ticket, self.lane.frame_bytes)? else { return Ok(None) };
-        let payload = self.lane.payload(ticket, finished.nbytes)?;
-        let taken = take(ReplyView { ticket, kind: finished.kind, code: finished.code, payload });
-        frame.free();
-        self.taken += 1;
-        self.lane.header().client.ended.store(self.taken, Ordering::Release);
-        Ok(Some(taken))
+        self.take_oldest(take)
     }
 
-    /// Posts a request and waits for its reply. Replies to older requests that come meanwhile are kept for `poll`.
+    /// Sends a request whose reply is for [`MailboxClient::take_reply`], and not for `poll`: its ticket; `None` when
+    /// every frame is in flight ([`MailboxClient::make_room`] helps).
     ///
-    /// If the wait fails, the request stays in flight and its reply, if there will be one, comes to `poll`.
+    /// # Safety
+    /// `payload` is valid for reads of `nbytes`.
+    ///
+    /// # Errors
+    /// As [`MailboxClient::post`].
+    pub unsafe fn begin_call_raw(&mut self, kind: Kind, payload: *const u8, nbytes: usize) -> Result<Option<u64>> {
+        // SAFETY: the caller's promise.
+        let ticket = unsafe { self.send_raw(kind, payload, nbytes) }?;
+        self.calls.extend(ticket.map(|ticket| Call { ticket, reply: None, abandoned: false }));
+        Ok(ticket)
+    }
+
+    /// The reply to a call, if it is there. Replies that come before it are put where they belong.
+    ///
+    /// # Errors
+    /// [`Error::Corrupted`]; [`Error::Misused`] if no call has that ticket.
+    pub fn take_reply(&mut self, ticket: u64) -> Result<Option<Reply>> {
+        self.take_reply_with(ticket, |view| view.to_reply(), |reply| reply)
+    }
+
+    /// As [`MailboxClient::take_reply`], reading the reply in its frame if it is still there.
+    ///
+    /// # Errors
+    /// As [`MailboxClient::take_reply`].
+    pub fn take_reply_with<T>(
+        &mut self,
+        ticket: u64,
+        in_frame: impl FnOnce(ReplyView<'_>) -> T,
+        kept: impl FnOnce(Reply) -> T,
+    ) -> Result<Option<T>> {
+        let Some(call) = self.calls.iter().position(|call| call.ticket == ticket) else {
+            return Err(Error::Misused(format!("no call with ticket {ticket} is in flight")));
+        };
+        if let Some(reply) = self.calls[call].reply.take() {
+            self.calls.swap_remove(call);
+            return Ok(Some(kept(reply)));
+        }
+        while self.oldest.ticket < ticket {
+            if !self.sort_oldest()? {
+                return Ok(None);
+            }
+        }
+        let taken = self.take_oldest(in_frame)?;
+        if taken.is_some() {
+            self.calls.retain(|call| call.ticket != ticket);
+        }
+        Ok(taken)
+    }
+
+    /// Nobody waits for a call's reply any more: it is cancelled if the server has not taken it, and its reply dropped.
+    ///
+    /// # Errors
+    /// As [`MailboxClient::cancel`].
+    pub fn abandon(&mut self, ticket: u64) -> Result<()> {
+        let Some(call) = self.calls.iter().position(|call| call.ticket == ticket) else { return Ok(()) };
+        if self.calls[call].reply.is_some() {
+            self.calls.swap_remove(call);
+            return Ok(());
+        }
+        self.calls[call].abandoned = true;
+        self.cancel(ticket).map(|_| ())
+    }
+
+    /// Takes the oldest reply, if it is there, out of its frame and keeps it for whom it is for.
+    ///
+    /// # Errors
+    /// [`Error::Corrupted`].
+    pub fn make_room(&mut self) -> Result<()> {
+        self.sort_oldest().map(|_| ())
+    }
+
+    /// Posts a request and waits for its reply. Replies to other requests that come meanwhile are kept for `poll`.
+    ///
+    /// If the wait fails, the request is cancelled or, if the server has taken it already, its reply is dropped when it
+    /// comes.
     ///
     /// # Errors
     /// As [`MailboxClient::post`] and [`MailboxClient::wait`].
     pub fn call(&mut self, kind: Kind, payload: &[u8], patience: &mut Patience<'_>) -> Result<Reply> {
-        let waiter = self.waiter();
         let ticket = loop {
-            match self.send(kind, payload)? {
+            // SAFETY: a slice is valid for its length.
+            match unsafe { self.begin_call_raw(kind, payload.as_ptr(), payload.len()) }? {
                 Some(ticket) => break ticket,
-                None => waiter.wait(patience)?,
+                None => self.waiter.wait_for_room(patience)?,
             }
-            self.keep()?;
+            self.make_room()?;
         };
         loop {
-            waiter.wait(patience)?;
-            if let Some(reply) = self.keep_until(ticket)? {
+            if let Err(error) = self.waiter.wait_for(ticket, patience) {
+                self.abandon(ticket)?;
+                return Err(error);
+            }
+            if let Some(reply) = self.take_reply(ticket)? {
                 return Ok(reply);
             }
         }
     }
 
-    /// Takes the oldest reply, if it is there, out of its frame and keeps it for `poll`.
-    ///
-    /// # Errors
-    /// [`Error::Corrupted`].
-    pub fn keep(&mut self) -> Result<()> {
-        let reply = self.poll_with(|view| view.to_reply())?;
-        self.kept.extend(reply);
+    #[inline]
+    fn is_call(&self, ticket: u64) -> bool {
+        !self.calls.is_empty() && self.calls.iter().any(|call| call.ticket == ticket)
+    }
+
+    /// The oldest reply, if it is there, taken out of its frame.
+    #[inline]
+    fn take_oldest<T>(&mut self, take: impl FnOnce(ReplyView<'_>) -> T) -> Result<Option<T>> {
+        if self.next == self.oldest {
+            return Ok(None);
+        }
+        let Turn { ticket, frame, generation } = self.oldest;
+        let header = self.lane.frame(frame);
+        let Some(finished) = header.finished(generation, self.lane.frame_bytes)? else { return Ok(None) };
+        let payload = self.lane.payload(frame, finished.nbytes);
+        let (kind, status, code) = (finished.kind, finished.status, finished.code);
+        let taken = take(ReplyView { ticket, kind, status, code, payload });
+        self.oldest = self.oldest.next(self.lane.depth);
+        // First: a thread that waits takes the frame for what it was until it learns that it is behind.
+        self.waiter.progress.set_ended(self.oldest);
+        header.free(generation);
+        Ok(Some(taken))
+    }
+
+    /// Takes the oldest reply out of its frame and keeps it for whom it is for: false if it is not there.
+    fn sort_oldest(&mut self) -> Result<bool> {
+        let Some(reply) = self.take_oldest(|view| view.to_reply())? else { return Ok(false) };
+        match self.calls.iter().position(|call| call.ticket == reply.ticket) {
+            None => self.kept.push_back(reply),
+            Some(call) if self.calls[call].abandoned => drop(self.calls.swap_remove(call)),
+            Some(call) => self.calls[call].reply = Some(reply),
+        }
+        Ok(true)
+    }
+
+    /// Frees the frames of abandoned calls that stand in front.
+    fn drop_abandoned(&mut self) -> Result<()> {
+        while self.calls.iter().any(|call| call.abandoned && call.ticket == self.oldest.ticket) {
+            if !self.sort_oldest()? {
+                break;
+            }
+        }
         Ok(())
     }
 
-    /// The reply to `ticket`, if it is there; those before it are kept for `poll`.
-    ///
-    /// # Errors
-    /// [`Error::Corrupted`].
-    pub fn keep_until(&mut self, ticket: u64) -> Result<Option<Reply>> {
-        while let Some(reply) = self.poll_with(|view| view.to_reply())? {
-            if reply.ticket == ticket {
-                return Ok(Some(reply));
-            }
-            self.kept.push_back(reply);
-        }
-        Ok(None)
-    }
-
-    /// Waits until [`MailboxClient::poll`] gives something.
+    /// Waits until the oldest request's reply is there: then [`MailboxClient::poll`] gives something, unless it was for
+    /// a call.
     ///
     /// # Errors
     /// [`Error::Misused`] if nothing is in flight; [`Error::PeerDied`] if a watched peer is gone;
@@ -255,6 +502,11 @@ impl MailboxClient {
             return Ok(());
         }
         self.waiter.wait(patience)
+    }
+
+    /// Whether `poll` would give a reply that a call came across.
+    pub fn has_kept(&self) -> bool {
+        !self.kept.is_empty()
     }
 
     /// What waits for a reply in a frame, apart from the client, so that the client is free meanwhile.
@@ -267,28 +519,64 @@ impl MailboxClient {
     /// # Errors
     /// [`Error::Os`] if the watcher thread cannot be started.
     pub fn watch(&self, peer: &Peer) -> Result<()> {
-        self.waiter.0.watch(peer)
+        self.waiter.waiter.watch(peer)
     }
 }
 
-/// See [`MailboxClient::waiter`].
+/// See [`MailboxClient::waiter`]. Several threads may wait at a time.
 #[derive(Debug)]
-pub struct ReplyWaiter(LaneWaiter);
+pub struct ReplyWaiter {
+    waiter: LaneWaiter,
+    progress: Progress,
+}
 
 impl ReplyWaiter {
-    /// Waits until the oldest request's reply is there.
+    /// Waits until the oldest request's reply is there, or was taken meanwhile.
     ///
     /// # Errors
     /// As [`MailboxClient::wait`].
     pub fn wait(&self, patience: &mut Patience<'_>) -> Result<()> {
-        let lane = &self.0.lane;
-        let progress = &lane.header().client;
-        self.0.wait(patience, "a reply", || {
-            let taken = progress.ended.load(Ordering::Acquire);
-            if taken == progress.begun.load(Ordering::Acquire) {
-                return Err(Error::Misused("waiting for a reply with no request in flight".to_owned()));
-            }
-            Ok(lane.frame(taken).finished(taken, lane.frame_bytes)?.map(|_| ()))
+        self.wait_for(self.progress.ended(), patience)
+    }
+
+    /// Waits until the oldest request's reply is there, or that to `ticket` was taken by another thread.
+    ///
+    /// # Errors
+    /// As [`MailboxClient::wait`].
+    pub fn wait_for(&self, ticket: u64, patience: &mut Patience<'_>) -> Result<()> {
+        if ticket >= self.progress.begun() {
+            return Err(Error::Misused("waiting for a reply with no request in flight".to_owned()));
+        }
+        self.waiter.wait(patience, "a reply", || self.look_for(ticket))
+    }
+
+    /// Waits until a frame is free, or may be made so by taking the oldest reply.
+    ///
+    /// # Errors
+    /// As [`MailboxClient::wait`].
+    pub fn wait_for_room(&self, patience: &mut Patience<'_>) -> Result<()> {
+        let depth = self.waiter.lane.depth as u64;
+        self.waiter.wait(patience, "a free frame", || match self.progress.begun().checked_sub(depth) {
+            Some(blocking) => self.look_for(blocking),
+            None => Ok(Some(())),
         })
+    }
+
+    fn look_for(&self, ticket: u64) -> Result<Option<()>> {
+        let lane = &self.waiter.lane;
+        loop {
+            let oldest = self.progress.ended();
+            if oldest > ticket {
+                return Ok(Some(()));
+            }
+            let turn = Turn::at(oldest, lane.depth);
+            if lane.frame(turn.frame).is_done(turn.generation) {
+                return Ok(Some(()));
+            }
+            // If another thread has taken it meanwhile, the next one may be there already, and its ring be over.
+            if oldest == self.progress.ended() {
+                return lane.frame(turn.frame).finished(turn.generation, lane.frame_bytes).map(|_| None);
+            }
+        }
     }
 }

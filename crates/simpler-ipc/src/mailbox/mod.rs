@@ -5,44 +5,108 @@
 //! in the same frame. Depth 1 is the classic mailbox; a deeper one keeps the server busy while the client thinks.
 //!
 //! ```text
-//! geometry │ requests' bell │ replies' bell │ client's progress │ server's progress │ frame 0 │ frame 1 │ …
-//!   128          128               128               128                 128           64 + payload, in 128s
+//! geometry │ requests' bell │ replies' bell │ taking │ frame 0 │ frame 1 │ …
+//!   128          128               128         128     24 + payload, in 128s
 //! ```
 //!
-//! There are at most one client and one server at a time. Fresh memory is an empty mailbox; a client or server made
-//! anew on a used one goes on where its predecessor stopped.
+//! There are at most one client and one server at a time; several threads of a process share one client through
+//! [`SharedClient`]. Fresh memory is an empty mailbox. A client or server made anew on a used one goes on where its
+//! predecessor stopped, at whatever moment that was: the frames' words tell (`protocol::frame`), nothing else is kept.
 
 mod client;
 mod server;
+mod shared_client;
 
-pub use client::{MailboxClient, Reply, ReplyView, ReplyWaiter};
+pub use client::{Claim, MailboxClient, Reply, ReplyView, ReplyWaiter};
 pub use server::{MailboxServer, Request, RequestWaiter};
+pub use shared_client::SharedClient;
 
+use std::ptr;
+use std::sync::atomic::{AtomicU64, Ordering as ProcessOrdering};
 use std::sync::Arc;
 
 use crate::doorbell::Doorbell;
 use crate::error::{Error, Result};
 use crate::peer::Peer;
 use crate::protocol::bell::Bell;
-use crate::protocol::frame::FrameHeader;
-use crate::protocol::lane::{Elsewhere, LaneHeader, Progress, Waiting};
-use crate::protocol::sync::Ordering;
-use crate::region::{Overlaid, Region, Window};
+use crate::protocol::frame::{FrameHeader, State, Word};
+use crate::protocol::lane::{Elsewhere, LaneHeader, Waiting};
+use crate::protocol::sync::{fence, Ordering};
+use crate::region::{Overlaid, Region, SharedBytes, Window};
 use crate::wait::{wait_for, Patience};
 use crate::wait_set::Watched;
 
-const FRAME_HEADER: usize = 64;
+const FRAME_HEADER: usize = 24;
 const FRAME_ALIGN: usize = 128;
 const MAX_DEPTH: usize = u16::MAX as usize;
 const MAX_FRAME_BYTES: usize = u32::MAX as usize;
 /// The first bits of the geometry word: what a mailbox of this layout is known by.
-const MAGIC: u64 = 0x4d42;
+const MAGIC: u64 = 0x4d43;
 
 #[cfg(not(loom))]
 const _: () = {
-    assert!(size_of::<LaneHeader>() == 640);
+    assert!(size_of::<LaneHeader>() == 512);
     assert!(size_of::<FrameHeader>() == FRAME_HEADER);
 };
+
+/// One use of a frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Turn {
+    ticket: u64,
+    frame: usize,
+    generation: u64,
+}
+
+impl Turn {
+    fn at(ticket: u64, depth: usize) -> Self {
+        let depth = depth as u64;
+        Turn { ticket, frame: (ticket % depth) as usize, generation: ticket / depth }
+    }
+
+    /// The one after it, without a division.
+    #[inline]
+    fn next(self, depth: usize) -> Self {
+        let ticket = self.ticket + 1;
+        if self.frame + 1 == depth {
+            Turn { ticket, frame: 0, generation: self.generation + 1 }
+        } else {
+            Turn { ticket, frame: self.frame + 1, generation: self.generation }
+        }
+    }
+}
+
+/// How many requests one side has begun and ended its work on: for those of its threads that wait while it is in use.
+#[derive(Debug)]
+struct Progress {
+    /// Posted, or received.
+    begun: AtomicU64,
+    /// Reply taken, or given.
+    ended: AtomicU64,
+}
+
+impl Progress {
+    fn at(begun: Turn, ended: Turn) -> Self {
+        Progress { begun: AtomicU64::new(begun.ticket), ended: AtomicU64::new(ended.ticket) }
+    }
+
+    #[inline]
+    fn set_begun(&self, turn: Turn) {
+        self.begun.store(turn.ticket, ProcessOrdering::Release);
+    }
+
+    #[inline]
+    fn set_ended(&self, turn: Turn) {
+        self.ended.store(turn.ticket, ProcessOrdering::Release);
+    }
+
+    fn begun(&self) -> u64 {
+        self.begun.load(ProcessOrdering::Acquire)
+    }
+
+    fn ended(&self) -> u64 {
+        self.ended.load(ProcessOrdering::Acquire)
+    }
+}
 
 /// A mailbox in a region. Clones are the same mailbox.
 #[derive(Debug, Clone)]
@@ -132,40 +196,78 @@ impl Lane {
         &self.header[0]
     }
 
-    fn frame_offset(&self, ticket: u64) -> usize {
-        self.offset + size_of::<LaneHeader>() + (ticket % self.depth as u64) as usize * stride(self.frame_bytes)
+    fn frame_offset(&self, frame: usize) -> usize {
+        self.offset + size_of::<LaneHeader>() + frame * stride(self.frame_bytes)
     }
 
-    /// The header of the frame that the request with this ticket travels in.
+    /// The header of the frame with this number.
     #[inline]
-    fn frame(&self, ticket: u64) -> &FrameHeader {
-        let address = self.region.address() + self.frame_offset(ticket);
+    fn frame(&self, frame: usize) -> &FrameHeader {
+        debug_assert!(frame < self.depth);
+        let address = self.region.address() + self.frame_offset(frame);
         // SAFETY: `Mailbox::new` checked that all frames lie in the region and that the first is aligned, and strides
         // are multiples of the alignment; `self.region` keeps it mapped; any bytes are a valid `FrameHeader`, which is
         // atomics only.
         unsafe { &*(address as *const FrameHeader) }
     }
 
-    /// The first `nbytes` of that frame's payload.
-    fn payload(&self, ticket: u64, nbytes: usize) -> Result<Window> {
-        self.region.window(self.frame_offset(ticket) + FRAME_HEADER, nbytes)
+    fn payload_address(&self, frame: usize) -> *mut u8 {
+        (self.region.address() + self.frame_offset(frame) + FRAME_HEADER) as *mut u8
     }
 
-    /// What one side has begun and ended, as it left it.
-    fn resume(&self, side: &Progress) -> Result<(u64, u64)> {
-        let (begun, ended) = (side.begun.load(Ordering::Acquire), side.ended.load(Ordering::Acquire));
-        if ended > begun || begun - ended > self.depth as u64 {
+    /// The first `nbytes` of a frame's payload, for as long as anybody wants.
+    fn window(&self, frame: usize, nbytes: usize) -> Result<Window> {
+        self.region.window(self.frame_offset(frame) + FRAME_HEADER, nbytes)
+    }
+
+    /// The same, borrowed.
+    #[inline]
+    fn payload(&self, frame: usize, nbytes: usize) -> SharedBytes<'_> {
+        debug_assert!(nbytes <= self.frame_bytes);
+        // SAFETY: `Mailbox::new` checked that all frames lie in the region; callers have checked `nbytes`.
+        unsafe { SharedBytes::new(&self.region, self.payload_address(frame), nbytes) }
+    }
+
+    /// Fills the start of a frame's payload.
+    ///
+    /// # Safety
+    /// `bytes` is valid for reads of `nbytes`; it may lie in the frame itself.
+    ///
+    /// # Errors
+    /// [`Error::FrameTooLarge`].
+    #[inline]
+    unsafe fn fill(&self, frame: usize, bytes: *const u8, nbytes: usize) -> Result<()> {
+        self.check_fits(nbytes)?;
+        // SAFETY: the source by the caller's promise, the destination because it was checked to fit into the frame;
+        // overlap is allowed.
+        unsafe { ptr::copy(bytes, self.payload_address(frame), nbytes) };
+        Ok(())
+    }
+
+    /// Where one side stands, read from the frames: the first ticket that `next` does not say is behind it. The tickets
+    /// it gives for all frames are those of one round of the lane, in memory that no wrong peer has spoilt.
+    fn scan(&self, next: impl Fn(Word) -> u64) -> Result<Vec<(Turn, State)>> {
+        let mut found = Vec::with_capacity(self.depth);
+        for frame in 0..self.depth {
+            let word = self.frame(frame).word()?;
+            let generation = next(word);
+            let ticket = generation.checked_mul(self.depth as u64).and_then(|first| first.checked_add(frame as u64));
+            let ticket = ticket.ok_or_else(|| Error::Corrupted("a frame has been used too often".to_owned()))?;
+            found.push((Turn { ticket, frame, generation }, word.state));
+        }
+        found.sort_by_key(|(turn, _)| turn.ticket);
+        let (first, last) = (found[0].0.ticket, found[self.depth - 1].0.ticket);
+        if last - first >= self.depth as u64 {
             return Err(Error::Corrupted(format!(
-                "a mailbox of {} frames has {begun} requests begun and {ended} ended",
+                "the frames of a mailbox are at tickets {first} to {last}, though there are only {} of them",
                 self.depth
             )));
         }
-        Ok((begun, ended))
+        Ok(found)
     }
 
     /// The doorbell one side waits at, made known to the other.
-    fn settle(self: &Arc<Self>, waiting: fn(&LaneHeader) -> &Waiting, doorbell: Option<&Doorbell>) -> Result<Doorbell> {
-        let place = waiting(self.header());
+    fn settle(&self, place: &Waiting, doorbell: Option<&Doorbell>) -> Result<Doorbell> {
         match doorbell {
             Some(doorbell) => {
                 let elsewhere = Elsewhere { region: doorbell.region().identity(), offset: doorbell.offset() as u64 };
@@ -196,45 +298,39 @@ struct Ringer {
     elsewhere: Option<Doorbell>,
 }
 
-/// A place that changes for longer than this many looks is not being changed by a live process.
-const PLACE_LOOKS: u32 = 1 << 20;
-
 impl Ringer {
     fn new(waiting: fn(&LaneHeader) -> &Waiting) -> Self {
         Ringer { waiting, generation: 0, elsewhere: None }
     }
 
-    /// Learns where the other side sleeps, if that has changed.
+    /// Learns where the other side sleeps, if that has changed: false while it is changing.
     #[inline]
-    fn refresh(&mut self, lane: &Lane) -> Result<()> {
+    fn refresh(&mut self, lane: &Lane) -> Result<bool> {
         if (self.waiting)(lane.header()).generation() == self.generation {
-            return Ok(());
+            return Ok(true);
         }
         self.learn(lane)
     }
 
     #[cold]
-    fn learn(&mut self, lane: &Lane) -> Result<()> {
-        for _ in 0..PLACE_LOOKS {
-            let Some((generation, place)) = (self.waiting)(lane.header()).place() else {
-                std::hint::spin_loop();
-                continue;
-            };
-            self.elsewhere = if place.region == 0 { None } else { Some(find_doorbell(lane, place)?) };
-            self.generation = generation;
-            return Ok(());
-        }
-        Err(Error::Corrupted("the other side of a mailbox stopped half-way through changing its doorbell".to_owned()))
+    fn learn(&mut self, lane: &Lane) -> Result<bool> {
+        let Some((generation, place)) = (self.waiting)(lane.header()).place() else { return Ok(false) };
+        self.elsewhere = if place.region == 0 { None } else { Some(find_doorbell(lane, place)?) };
+        self.generation = generation;
+        Ok(true)
     }
 
-    /// Rings there. After a frame was handed over.
+    /// Rings there, after frames were handed over.
     #[inline]
     fn ring(&mut self, lane: &Lane) -> Result<()> {
-        self.refresh(lane)?;
-        match &self.elsewhere {
-            None => (self.waiting)(lane.header()).own.ring(),
-            Some(doorbell) => doorbell.ring(),
+        fence(Ordering::SeqCst);
+        if self.refresh(lane)? {
+            match &self.elsewhere {
+                None => (self.waiting)(lane.header()).own.wake_sleepers(),
+                Some(doorbell) => doorbell.ring(),
+            }
         }
+        // Else nobody sleeps there: who changes the place looks for frames afterwards.
         Ok(())
     }
 }
@@ -260,12 +356,23 @@ fn find_doorbell(lane: &Lane, place: Elsewhere) -> Result<Doorbell> {
 #[derive(Debug)]
 struct LaneWaiter {
     lane: Arc<Lane>,
+    own: fn(&LaneHeader) -> &Waiting,
+    other: fn(&LaneHeader) -> &Waiting,
     watched: Watched,
 }
 
 impl LaneWaiter {
-    fn new(lane: Arc<Lane>, doorbell: Doorbell) -> Self {
-        LaneWaiter { lane, watched: Watched::new(doorbell) }
+    /// `own` is where this side waits, at `doorbell` or at a bell of the mailbox's.
+    fn new(
+        lane: Arc<Lane>,
+        own: fn(&LaneHeader) -> &Waiting,
+        other: fn(&LaneHeader) -> &Waiting,
+        doorbell: Option<&Doorbell>,
+    ) -> Result<Self> {
+        let watched = Watched::new(lane.settle(own(lane.header()), doorbell)?);
+        let waiter = LaneWaiter { lane, own, other, watched };
+        waiter.tell_cpus();
+        Ok(waiter)
     }
 
     fn watch(&self, peer: &Peer) -> Result<()> {
@@ -279,6 +386,21 @@ impl LaneWaiter {
         look: impl FnMut() -> Result<Option<()>>,
     ) -> Result<()> {
         let doorbell = self.watched.doorbell();
-        wait_for(doorbell.bell(), doorbell.spin(), patience, what, look, || self.watched.check())
+        let other_cpus = (self.other)(self.lane.header()).cpus.load(Ordering::Relaxed);
+        // Where nobody has said, it may be any.
+        doorbell.spin().set_other_cpus(if other_cpus == 0 { u64::MAX } else { other_cpus });
+        let waited = wait_for(doorbell.bell(), doorbell.spin(), patience, what, look, || self.watched.check());
+        self.tell_cpus();
+        waited
+    }
+
+    /// Lets the other side know which CPUs this one may run on, if that has changed.
+    #[inline]
+    fn tell_cpus(&self) {
+        let cpus = self.watched.doorbell().spin().own_cpus();
+        let told = &(self.own)(self.lane.header()).cpus;
+        if told.load(Ordering::Relaxed) != cpus {
+            told.store(cpus, Ordering::Relaxed);
+        }
     }
 }

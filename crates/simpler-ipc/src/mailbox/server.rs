@@ -1,13 +1,14 @@
 //! The side of a mailbox that receives requests and replies to them.
 
+use std::collections::VecDeque;
+use std::fmt::Display;
 use std::sync::Arc;
 
-use super::{Lane, LaneWaiter, Ringer};
+use super::{Lane, LaneWaiter, Progress, Ringer, Turn};
 use crate::doorbell::Doorbell;
 use crate::error::{Error, Result};
 use crate::peer::Peer;
-use crate::protocol::frame::{Kind, Posted};
-use crate::protocol::sync::Ordering;
+use crate::protocol::frame::{Kind, Next, State, Status};
 use crate::region::Window;
 use crate::wait::Patience;
 
@@ -26,8 +27,12 @@ pub struct Request {
 #[derive(Debug)]
 pub struct MailboxServer {
     lane: Arc<Lane>,
-    received: u64,
-    replied: u64,
+    /// The next request to receive.
+    next: Turn,
+    /// The oldest request not replied to.
+    oldest: Turn,
+    /// Requests between the two that were cancelled before they were taken: finished in their turn.
+    skipped: VecDeque<u64>,
     client: Ringer,
     waiter: Arc<RequestWaiter>,
 }
@@ -35,17 +40,23 @@ pub struct MailboxServer {
 impl MailboxServer {
     pub(super) fn new(lane: Arc<Lane>, doorbell: Option<&Doorbell>) -> Result<Self> {
         // What a predecessor received and did not reply to is received again.
-        let (_, replied) = lane.resume(&lane.header().server)?;
-        lane.header().server.begun.store(replied, Ordering::Release);
-        let doorbell = lane.settle(|header| &header.requests, doorbell)?;
-        let waiter = Arc::new(RequestWaiter(LaneWaiter::new(lane.clone(), doorbell)));
+        let frames = lane.scan(|word| word.generation + u64::from(word.state == State::TaskDone))?;
+        let next = frames[0].0;
+        lane.header().taking.restart(next.ticket);
+        let waiter = LaneWaiter::new(lane.clone(), |header| &header.requests, |header| &header.replies, doorbell)?;
+        let waiter = Arc::new(RequestWaiter { waiter, progress: Progress::at(next, next) });
         let client = Ringer::new(|header| &header.replies);
-        Ok(MailboxServer { lane, received: replied, replied, client, waiter })
+        Ok(MailboxServer { lane, next, oldest: next, skipped: VecDeque::new(), client, waiter })
     }
 
     /// Requests received and not replied to.
     pub fn unreplied(&self) -> usize {
-        (self.received - self.replied) as usize
+        (self.next.ticket - self.oldest.ticket) as usize - self.skipped.len()
+    }
+
+    /// Payload bytes of a frame.
+    pub fn frame_bytes(&self) -> usize {
+        self.lane.frame_bytes
     }
 
     /// The next request, waiting for it.
@@ -66,13 +77,51 @@ impl MailboxServer {
     ///
     /// # Errors
     /// [`Error::Misused`] if every frame is received and none replied to; [`Error::Corrupted`].
+    #[inline]
     pub fn try_recv(&mut self) -> Result<Option<Request>> {
-        let ticket = self.received;
-        let Some(posted) = next(&self.lane, self.received, self.replied)? else { return Ok(None) };
-        let payload = self.lane.payload(ticket, posted.nbytes)?;
-        self.received += 1;
-        self.lane.header().server.begun.store(self.received, Ordering::Release);
-        Ok(Some(Request { ticket, kind: posted.kind, payload }))
+        loop {
+            check_room(&self.lane, self.next.ticket, self.oldest.ticket)?;
+            let Turn { ticket, frame, generation } = self.next;
+            let header = self.lane.frame(frame);
+            match header.peek(generation, self.lane.frame_bytes)? {
+                Next::Nothing => return Ok(None),
+                Next::Request(posted) if self.lane.header().taking.take(ticket, header, generation) => {
+                    let payload = self.lane.window(frame, posted.nbytes)?;
+                    self.advance();
+                    return Ok(Some(Request { ticket, kind: posted.kind, payload }));
+                }
+                Next::Request(_) | Next::Cancelled => {
+                    self.skipped.push_back(ticket);
+                    self.advance();
+                    if self.finish_skipped() {
+                        self.flush()?;
+                    }
+                }
+            }
+        }
+    }
+
+    fn advance(&mut self) {
+        self.next = self.next.next(self.lane.depth);
+        self.waiter.progress.set_begun(self.next);
+    }
+
+    /// Finishes the cancelled requests whose turn it is: whether there were any.
+    fn finish_skipped(&mut self) -> bool {
+        let mut finished = false;
+        while self.skipped.front() == Some(&self.oldest.ticket) {
+            self.skipped.pop_front();
+            self.finish_oldest(Status::Cancelled, 0, 0);
+            finished = true;
+        }
+        finished
+    }
+
+    fn finish_oldest(&mut self, status: Status, code: i32, nbytes: usize) {
+        let Turn { frame, generation, .. } = self.oldest;
+        self.lane.frame(frame).finish(generation, status, code, nbytes);
+        self.oldest = self.oldest.next(self.lane.depth);
+        self.waiter.progress.set_ended(self.oldest);
     }
 
     /// Replies to the oldest request received and not replied to. On an error it is still the oldest.
@@ -80,6 +129,7 @@ impl MailboxServer {
     /// # Errors
     /// [`Error::Misused`] if there is none, or if the client waits at a doorbell that this process has not mapped;
     /// [`Error::FrameTooLarge`]; [`Error::Corrupted`].
+    #[inline]
     pub fn reply(&mut self, code: i32, payload: &[u8]) -> Result<()> {
         // SAFETY: a slice is valid for its length.
         unsafe { self.reply_raw(code, payload.as_ptr(), payload.len()) }
@@ -92,20 +142,86 @@ impl MailboxServer {
     ///
     /// # Errors
     /// As [`MailboxServer::reply`].
+    #[inline]
     pub unsafe fn reply_raw(&mut self, code: i32, payload: *const u8, nbytes: usize) -> Result<()> {
-        if self.replied == self.received {
+        // SAFETY: the caller's promise.
+        unsafe { self.queue_reply_raw(Status::Ok, code, payload, nbytes)? };
+        self.flush()
+    }
+
+    /// As [`MailboxServer::reply_raw`], but a sleeping client is not woken before [`MailboxServer::flush`].
+    ///
+    /// # Safety
+    /// `payload` is valid for reads of `nbytes`.
+    ///
+    /// # Errors
+    /// As [`MailboxServer::reply`].
+    #[inline]
+    pub unsafe fn queue_reply_raw(
+        &mut self,
+        status: Status,
+        code: i32,
+        payload: *const u8,
+        nbytes: usize,
+    ) -> Result<()> {
+        if self.oldest == self.next {
             return Err(Error::Misused("reply() without a request: every one received is replied to".to_owned()));
         }
-        self.lane.check_fits(nbytes)?;
         self.client.refresh(&self.lane)?;
-        let frame = self.lane.payload(self.replied, nbytes)?;
         // SAFETY: the caller's promise.
-        unsafe { frame.copy_from_raw(payload, nbytes) };
-        let ticket = self.replied;
-        self.replied += 1;
-        self.lane.header().server.ended.store(self.replied, Ordering::Release);
-        self.lane.frame(ticket).finish(code, nbytes);
+        unsafe { self.lane.fill(self.oldest.frame, payload, nbytes)? };
+        self.finish_oldest(status, code, nbytes);
+        self.finish_skipped();
+        Ok(())
+    }
+
+    /// Wakes the client if it sleeps.
+    ///
+    /// # Errors
+    /// [`Error::Misused`] if it waits at a doorbell that this process has not mapped.
+    #[inline]
+    pub fn flush(&mut self) -> Result<()> {
         self.client.ring(&self.lane)
+    }
+
+    /// Replies that the oldest request failed, and why: as much of the message as fits into the frame.
+    ///
+    /// # Errors
+    /// As [`MailboxServer::reply`], but for [`Error::FrameTooLarge`].
+    pub fn fail(&mut self, code: i32, message: &str) -> Result<()> {
+        let mut end = message.len().min(self.lane.frame_bytes);
+        while !message.is_char_boundary(end) {
+            end -= 1;
+        }
+        // SAFETY: `end` is at most the message's length.
+        unsafe { self.queue_reply_raw(Status::Failed, code, message.as_ptr(), end)? };
+        self.flush()
+    }
+
+    /// Answers requests with what `handler` makes of them, until one of [`Kind::Shutdown`], which is answered with no
+    /// bytes. What the handler fails with, and a reply that is too large for a frame, becomes a failed reply with
+    /// code 1.
+    ///
+    /// # Errors
+    /// As [`MailboxServer::recv`].
+    pub fn serve<E: Display>(
+        &mut self,
+        patience: &mut Patience<'_>,
+        mut handler: impl FnMut(&Request) -> std::result::Result<Vec<u8>, E>,
+    ) -> Result<()> {
+        loop {
+            let request = self.recv(patience)?;
+            if request.kind == Kind::Shutdown {
+                return self.reply(0, &[]);
+            }
+            match handler(&request) {
+                Ok(payload) => match self.reply(0, &payload) {
+                    Err(error @ Error::FrameTooLarge { .. }) => self.fail(1, &error.to_string())?,
+                    replied => replied?,
+                },
+                Err(error) => self.fail(1, &error.to_string())?,
+            }
+        }
     }
 
     /// What waits for a request, apart from the server, so that the server is free meanwhile.
@@ -118,25 +234,27 @@ impl MailboxServer {
     /// # Errors
     /// [`Error::Os`] if the watcher thread cannot be started.
     pub fn watch(&self, peer: &Peer) -> Result<()> {
-        self.waiter.0.watch(peer)
+        self.waiter.waiter.watch(peer)
     }
 }
 
-/// The next request, if it is there.
-fn next(lane: &Lane, received: u64, replied: u64) -> Result<Option<Posted>> {
-    // The frame of the next request is that of one not replied to: it cannot come.
-    if received.wrapping_sub(replied) >= lane.depth as u64 {
+/// The frame of the next request may be that of one not replied to: then it cannot come.
+fn check_room(lane: &Lane, next: u64, oldest: u64) -> Result<()> {
+    if next.wrapping_sub(oldest) >= lane.depth as u64 {
         return Err(Error::Misused(format!(
             "all {} frames are received and none is replied to: reply() first",
             lane.depth
         )));
     }
-    lane.frame(received).posted(received, lane.frame_bytes)
+    Ok(())
 }
 
 /// See [`MailboxServer::waiter`].
 #[derive(Debug)]
-pub struct RequestWaiter(LaneWaiter);
+pub struct RequestWaiter {
+    waiter: LaneWaiter,
+    progress: Progress,
+}
 
 impl RequestWaiter {
     /// Waits until the next request is there.
@@ -144,12 +262,15 @@ impl RequestWaiter {
     /// # Errors
     /// As [`MailboxServer::recv`].
     pub fn wait(&self, patience: &mut Patience<'_>) -> Result<()> {
-        let lane = &self.0.lane;
-        let progress = &lane.header().server;
-        self.0.wait(patience, "a request", || {
-            let replied = progress.ended.load(Ordering::Acquire);
-            let received = progress.begun.load(Ordering::Acquire);
-            Ok(next(lane, received, replied)?.map(|_| ()))
+        let lane = &self.waiter.lane;
+        self.waiter.wait(patience, "a request", || {
+            let (next, oldest) = (self.progress.begun(), self.progress.ended());
+            check_room(lane, next, oldest)?;
+            let turn = Turn::at(next, lane.depth);
+            if lane.frame(turn.frame).is_pending(turn.generation) {
+                return Ok(Some(()));
+            }
+            lane.frame(turn.frame).peek(turn.generation, lane.frame_bytes).map(|_| None)
         })
     }
 }

@@ -5,17 +5,17 @@
 //!
 //! ```text
 //! publisher                                  waiter
-//! publish (a SeqCst exchange)                seen = value
+//! publish, fence                             seen = value
 //! if sleepers != 0: value += 1, wake         sleepers += 1
 //!                                            look once more
 //!                                            futex_wait(value, seen)
 //!                                            sleepers -= 1
 //! ```
 //!
-//! Both sides write one word and then read the other's. The publisher's two operations and the waiter's addition are
-//! sequentially consistent, and so is the fence between the addition and the look: in their single order either the
-//! publisher's load comes after the waiter's addition (and it wakes), or the waiter's look comes after the publishing
-//! (and it does not sleep). A wake cannot be lost between the look and the sleep: it changes `value` first, and the
+//! Both sides write one word and then read the other's, with a sequentially consistent fence between (the publisher may
+//! use a sequentially consistent read-modify-write instead): in the single order of those either the publisher's load
+//! comes after the waiter's addition (and it wakes), or the waiter's look comes after the publishing (and it does not
+//! sleep). A wake cannot be lost between the look and the sleep: it changes `value` first, and the
 //! kernel compares the word with `seen` in one step with queueing the sleeper.
 //!
 //! Where nobody sleeps, [`Bell::wake_sleepers`] is one load of a word that nobody writes meanwhile. [`Bell::ring`] counts
@@ -56,7 +56,7 @@ impl Bell {
         }
     }
 
-    /// Wakes every sleeper. The caller has published what they wait for by a `SeqCst` read-modify-write.
+    /// Wakes every sleeper. What they wait for was published before a `SeqCst` fence, or by a `SeqCst` read-modify-write.
     #[inline]
     pub fn wake_sleepers(&self) {
         order_for_loom();

@@ -1,15 +1,29 @@
-//! The frame: one request and its reply, handed back and forth by a state word.
+//! The frame: one request and its reply, handed back and forth by one word.
 //!
 //! ```text
 //!          client: post             server: finish            client: free
-//! IDLE ───────────────► TASK_READY ───────────────► TASK_DONE ─────────────► IDLE
+//! IDLE ───────────────► TASK_READY ───────────────► TASK_DONE ─────────────► IDLE of the next generation
+//!   │                       │                           ▲
+//!   │ client: give_up       │ client: cancel            │ server: finish, as cancelled
+//!   └───────────────► CANCELLED ────────────────────────┘
 //! ```
 //!
-//! Whoever may write a frame's fields and payload is decided by its state alone: the client while IDLE and TASK_DONE,
-//! the server while TASK_READY. Tasks, control requests and shutdown are kinds of request on the same ordered lane.
+//! The word is the state and, above it, the generation: how often the frame has been used. A lane of `depth` frames
+//! gives ticket `t` to frame `t % depth` in generation `t / depth`, so the word alone tells which request it speaks of:
+//! whoever comes anew to a lane finds out from its words where it stands, at whatever moment a predecessor was killed.
+//!
+//! Who may write a frame's fields and payload is decided by its word alone: the client while IDLE, the server while
+//! TASK_READY. Tasks, control requests and shutdown are kinds of request on the same ordered lane.
+//!
+//! # Cancelling
+//!
+//! A request is taken or cancelled, never both. The server does not write the frame's word to take it (the client is
+//! reading that cache line already, and both would have to fetch it again): it announces the ticket in a word of its own
+//! and looks at the frame once more. See [`Taking`].
+//!
 //! Everything read from a frame is checked: the other process may be wrong, or gone half-way.
 
-use super::sync::{AtomicU32, AtomicU64, Ordering};
+use super::sync::{fence, AtomicU32, AtomicU64, Ordering};
 use crate::error::{Error, Result};
 
 /// What a request is. The numbers are what stands in shared memory and what the Python constants are.
@@ -37,9 +51,34 @@ impl TryFrom<u32> for Kind {
     }
 }
 
+/// How a request ended. The numbers are what stands in shared memory and what the Python constants are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u32)]
+pub enum Status {
+    /// The server replied.
+    Ok = 0,
+    /// The server could not do it: the payload is its message.
+    Failed = 1,
+    /// The client took it back before the server took it.
+    Cancelled = 2,
+}
+
+impl TryFrom<u32> for Status {
+    type Error = Error;
+
+    fn try_from(number: u32) -> Result<Self> {
+        match number {
+            0 => Ok(Status::Ok),
+            1 => Ok(Status::Failed),
+            2 => Ok(Status::Cancelled),
+            _ => Err(Error::Invalid(format!("{number} is no status: OK is 0, FAILED 1, CANCELLED 2"))),
+        }
+    }
+}
+
 /// Who owns a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u32)]
+#[repr(u64)]
 pub enum State {
     /// Free: the client may fill it. Zero, so that fresh memory is a lane of free frames.
     Idle = 0,
@@ -47,18 +86,35 @@ pub enum State {
     TaskReady = 1,
     /// A reply the client has not taken.
     TaskDone = 2,
+    /// A request that is not to be answered, only to be finished in its turn.
+    Cancelled = 3,
 }
 
-impl State {
-    fn from_shared(number: u32, expected_ticket: u64) -> Result<Self> {
-        match number {
-            0 => Ok(State::Idle),
-            1 => Ok(State::TaskReady),
-            2 => Ok(State::TaskDone),
-            _ => {
-                Err(Error::Corrupted(format!("the frame of ticket {expected_ticket} is in no known state ({number})")))
-            }
-        }
+const STATE_BITS: u32 = 3;
+
+/// A frame's word, taken apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Word {
+    /// How often the frame has been used before.
+    pub generation: u64,
+    /// Who owns it.
+    pub state: State,
+}
+
+impl Word {
+    fn pack(self) -> u64 {
+        self.generation << STATE_BITS | self.state as u64
+    }
+
+    fn unpack(word: u64) -> Result<Self> {
+        let state = match word & ((1 << STATE_BITS) - 1) {
+            0 => State::Idle,
+            1 => State::TaskReady,
+            2 => State::TaskDone,
+            3 => State::Cancelled,
+            unknown => return Err(Error::Corrupted(format!("a frame is in no known state ({unknown})"))),
+        };
+        Ok(Word { generation: word >> STATE_BITS, state })
     }
 }
 
@@ -76,89 +132,209 @@ pub struct Posted {
 pub struct Finished {
     /// The kind of the request.
     pub kind: Kind,
-    /// 0 for success; what else it means is between client and server.
+    /// How it ended.
+    pub status: Status,
+    /// What it means is between client and server.
     pub code: i32,
     /// Payload bytes, checked against the frame's size.
     pub nbytes: usize,
 }
 
-/// The header in front of a frame's payload: 64 bytes, one cache line.
-#[repr(C, align(64))]
+/// What the server finds where its next request will be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// Nothing yet.
+    Nothing,
+    /// A request.
+    Request(Posted),
+    /// One that was taken back, to be finished in its turn.
+    Cancelled,
+}
+
+/// The header in front of a frame's payload: 24 bytes, so that a hundred bytes of payload share its cache lines.
+#[repr(C)]
 #[derive(Debug, Default)]
 pub struct FrameHeader {
-    state: AtomicU32,
+    word: AtomicU64,
+    nbytes: AtomicU32,
     kind: AtomicU32,
-    ticket: AtomicU64,
-    nbytes: AtomicU64,
+    status: AtomicU32,
     code: AtomicU32,
 }
 
 impl FrameHeader {
-    /// Whether the client may fill the frame for `ticket`.
-    pub fn is_idle(&self, ticket: u64) -> Result<bool> {
-        Ok(State::from_shared(self.state.load(Ordering::Acquire), ticket)? == State::Idle)
+    /// Who owns the frame, in which generation.
+    #[inline]
+    pub fn word(&self) -> Result<Word> {
+        Word::unpack(self.word.load(Ordering::Acquire))
     }
 
-    /// Hands the filled frame to the server.
-    ///
-    /// The exchange is a full barrier: what the client reads next (which bell the server sleeps on) is read after the
-    /// server can see the request.
+    fn is(&self, generation: u64, state: State) -> bool {
+        self.word.load(Ordering::Acquire) == Word { generation, state }.pack()
+    }
+
+    /// Whether the client may fill the frame.
     #[inline]
-    pub fn post(&self, ticket: u64, request: Posted) {
+    pub fn is_idle(&self, generation: u64) -> bool {
+        self.is(generation, State::Idle)
+    }
+
+    /// Whether there is something for the server to do.
+    #[inline]
+    pub fn is_pending(&self, generation: u64) -> bool {
+        self.is(generation, State::TaskReady) || self.is(generation, State::Cancelled)
+    }
+
+    /// Whether there is a reply for the client to take.
+    #[inline]
+    pub fn is_done(&self, generation: u64) -> bool {
+        self.is(generation, State::TaskDone)
+    }
+
+    /// Hands the filled frame to the server. A full fence comes before the look whether it sleeps, once for however many
+    /// frames are handed over together.
+    #[inline]
+    pub fn post(&self, generation: u64, request: Posted) {
+        self.hand_over(generation, State::TaskReady, request);
+    }
+
+    /// Hands a frame over with nothing to do: its place in the lane was taken, and then there was no request.
+    pub fn give_up(&self, generation: u64) {
+        self.hand_over(generation, State::Cancelled, Posted { kind: Kind::Task, nbytes: 0 });
+    }
+
+    fn hand_over(&self, generation: u64, state: State, request: Posted) {
         self.kind.store(request.kind as u32, Ordering::Relaxed);
-        self.ticket.store(ticket, Ordering::Relaxed);
-        self.nbytes.store(request.nbytes as u64, Ordering::Relaxed);
-        self.state.swap(State::TaskReady as u32, Ordering::SeqCst);
+        self.nbytes.store(request.nbytes as u32, Ordering::Relaxed);
+        self.set(Word { generation, state });
     }
 
-    /// The request with `ticket`, if it is there.
+    /// What is there for the server, which has not decided yet whether to take it: see [`Taking::take`].
     #[inline]
-    pub fn posted(&self, ticket: u64, frame_bytes: usize) -> Result<Option<Posted>> {
-        if State::from_shared(self.state.load(Ordering::Acquire), ticket)? != State::TaskReady {
-            return Ok(None);
+    pub fn peek(&self, generation: u64, frame_bytes: usize) -> Result<Next> {
+        let word = self.word()?;
+        match word.state {
+            State::TaskReady if word.generation == generation => {
+                Ok(Next::Request(Posted { kind: self.kind()?, nbytes: self.nbytes(frame_bytes)? }))
+            }
+            State::Cancelled if word.generation == generation => Ok(Next::Cancelled),
+            State::Idle if word.generation == generation => Ok(Next::Nothing),
+            // The reply before is still there.
+            State::TaskDone if word.generation + 1 == generation => Ok(Next::Nothing),
+            _ => Err(out_of_turn(generation, word)),
         }
-        let (kind, nbytes) = self.checked(ticket, frame_bytes)?;
-        Ok(Some(Posted { kind, nbytes }))
     }
 
-    /// Hands the frame, its payload overwritten by the reply's, back to the client.
+    /// Takes a request back, if it is there and not finished. Whether it was in time is for [`Taking`] to tell.
+    pub fn cancel(&self, generation: u64) -> bool {
+        let ready = Word { generation, state: State::TaskReady }.pack();
+        let cancelled = Word { generation, state: State::Cancelled }.pack();
+        self.word.compare_exchange(ready, cancelled, Ordering::SeqCst, Ordering::Relaxed).is_ok()
+    }
+
+    /// Hands the frame, its payload overwritten by the reply's, back to the client. A full fence follows, as for `post`.
     #[inline]
-    pub fn finish(&self, code: i32, nbytes: usize) {
+    pub fn finish(&self, generation: u64, status: Status, code: i32, nbytes: usize) {
+        self.status.store(status as u32, Ordering::Relaxed);
         self.code.store(code as u32, Ordering::Relaxed);
-        self.nbytes.store(nbytes as u64, Ordering::Relaxed);
-        self.state.swap(State::TaskDone as u32, Ordering::SeqCst);
+        self.nbytes.store(nbytes as u32, Ordering::Relaxed);
+        self.set(Word { generation, state: State::TaskDone });
     }
 
-    /// The reply to the request with `ticket`, if it is there.
+    /// The reply, if it is there.
     #[inline]
-    pub fn finished(&self, ticket: u64, frame_bytes: usize) -> Result<Option<Finished>> {
-        if State::from_shared(self.state.load(Ordering::Acquire), ticket)? != State::TaskDone {
+    pub fn finished(&self, generation: u64, frame_bytes: usize) -> Result<Option<Finished>> {
+        let word = self.word()?;
+        if word.generation != generation {
+            return Err(out_of_turn(generation, word));
+        }
+        if word.state != State::TaskDone {
             return Ok(None);
         }
-        let (kind, nbytes) = self.checked(ticket, frame_bytes)?;
-        Ok(Some(Finished { kind, nbytes, code: self.code.load(Ordering::Relaxed) as i32 }))
+        let status = self.status.load(Ordering::Relaxed);
+        let status = Status::try_from(status)
+            .map_err(|_| Error::Corrupted(format!("a frame's reply has no known status ({status})")))?;
+        let code = self.code.load(Ordering::Relaxed) as i32;
+        Ok(Some(Finished { kind: self.kind()?, status, code, nbytes: self.nbytes(frame_bytes)? }))
     }
 
-    /// Makes a frame whose reply is taken free again.
+    /// Makes a frame whose reply is taken free for the next generation.
     #[inline]
-    pub fn free(&self) {
-        self.state.store(State::Idle as u32, Ordering::Release);
+    pub fn free(&self, generation: u64) {
+        self.set(Word { generation: generation + 1, state: State::Idle });
     }
 
-    fn checked(&self, ticket: u64, frame_bytes: usize) -> Result<(Kind, usize)> {
-        let found = self.ticket.load(Ordering::Relaxed);
-        if found != ticket {
-            return Err(Error::Corrupted(format!("the frame of ticket {ticket} carries ticket {found}")));
+    #[inline]
+    fn set(&self, word: Word) {
+        #[cfg(not(loom))]
+        self.word.store(word.pack(), Ordering::Release);
+        // The changes of one word have one order. Loom gives none to a store and an exchange at the same time, and would
+        // let whoever cancels in vain read its own change for ever.
+        #[cfg(loom)]
+        self.word.swap(word.pack(), Ordering::Release);
+    }
+
+    fn nbytes(&self, frame_bytes: usize) -> Result<usize> {
+        let nbytes = self.nbytes.load(Ordering::Relaxed) as usize;
+        if nbytes > frame_bytes {
+            return Err(Error::Corrupted(format!("a frame claims {nbytes} payload bytes, of {frame_bytes} it has")));
         }
-        let nbytes = self.nbytes.load(Ordering::Relaxed);
-        if nbytes > frame_bytes as u64 {
-            return Err(Error::Corrupted(format!(
-                "the frame of ticket {ticket} claims {nbytes} payload bytes, of {frame_bytes} it has"
-            )));
-        }
+        Ok(nbytes)
+    }
+
+    fn kind(&self) -> Result<Kind> {
         let kind = self.kind.load(Ordering::Relaxed);
-        let kind = Kind::try_from(kind)
-            .map_err(|_| Error::Corrupted(format!("the frame of ticket {ticket} is of no known kind ({kind})")))?;
-        Ok((kind, nbytes as usize))
+        Kind::try_from(kind).map_err(|_| Error::Corrupted(format!("a frame is of no known kind ({kind})")))
+    }
+}
+
+#[cold]
+fn out_of_turn(generation: u64, word: Word) -> Error {
+    Error::Corrupted(format!(
+        "a frame in use for the {generation}th time is {:?} for the {}th time",
+        word.state, word.generation
+    ))
+}
+
+/// Which request the server is taking: written by the server only, read by a client that cancels.
+///
+/// ```text
+/// server                               client
+/// announced = ticket + 1               frame: TASK_READY → CANCELLED (exchange)
+/// fence                                fence
+/// look at the frame once more          read `announced`
+/// ```
+///
+/// Both write, then read the other's word, with a full fence between: if the client does not find the announcement,
+/// the server's look finds the cancellation. If it does, the server may have looked before or after the exchange, and
+/// the client says only that it cannot promise. The reply's status tells.
+#[repr(C)]
+#[derive(Debug, Default)]
+pub struct Taking {
+    announced: AtomicU64,
+}
+
+impl Taking {
+    /// Takes the request with `ticket` that [`FrameHeader::peek`] has found: false if it was cancelled before.
+    #[inline]
+    pub fn take(&self, ticket: u64, frame: &FrameHeader, generation: u64) -> bool {
+        // One more: zero announces nothing.
+        self.announced.store(ticket + 1, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+        frame.is(generation, State::TaskReady)
+    }
+
+    /// A new server announces from here on.
+    pub fn restart(&self, ticket: u64) {
+        self.announced.store(ticket, Ordering::SeqCst);
+    }
+
+    /// Takes the request with `ticket` back: whether it is certain that the server never takes it.
+    pub fn cancel(&self, ticket: u64, frame: &FrameHeader, generation: u64) -> bool {
+        if self.announced.load(Ordering::Relaxed) > ticket || !frame.cancel(generation) {
+            return false;
+        }
+        fence(Ordering::SeqCst);
+        self.announced.load(Ordering::Relaxed) <= ticket
     }
 }

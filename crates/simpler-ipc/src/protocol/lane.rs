@@ -1,6 +1,7 @@
-//! What stands in front of a mailbox's frames: its shape, how far each side has come, and where each side sleeps.
+//! What stands in front of a mailbox's frames: its shape, where each side sleeps, and what the server is taking.
 
 use super::bell::Bell;
+use super::frame::Taking;
 use super::sync::{fence, order_for_loom, AtomicU32, AtomicU64, Ordering};
 use super::Line;
 
@@ -14,20 +15,8 @@ pub struct LaneHeader {
     pub requests: Line<Waiting>,
     /// Where the client sleeps until there is a reply.
     pub replies: Line<Waiting>,
-    /// Requests posted, replies taken. Written by the client.
-    pub client: Line<Progress>,
-    /// Requests received, replies given. Written by the server.
-    pub server: Line<Progress>,
-}
-
-/// How many requests one side has begun and ended its work on, ever.
-#[repr(C)]
-#[derive(Debug, Default)]
-pub struct Progress {
-    /// Posted, or received.
-    pub begun: AtomicU64,
-    /// Reply taken, or given.
-    pub ended: AtomicU64,
+    /// Which request the server is taking.
+    pub taking: Line<Taking>,
 }
 
 /// A bell, and word of another one if its owner sleeps there instead.
@@ -39,6 +28,8 @@ pub struct Waiting {
     generation: AtomicU32,
     region: AtomicU64,
     offset: AtomicU64,
+    /// CPUs that the owner may run on; zero if nobody has said.
+    pub cpus: AtomicU64,
 }
 
 /// A bell elsewhere: the identity of its region (0: the lane's own bell) and its offset there.
@@ -54,13 +45,14 @@ impl Waiting {
     /// From now on the owner sleeps there. What it looks at after this call and does not find will ring there.
     ///
     /// The other side publishes, then reads the generation; this side changes the generation, then looks. Both with a
-    /// full barrier between, so one of the two notices.
+    /// full fence between, so one of the two notices. While the generation is odd the place is changing, and nobody
+    /// sleeps: who changes it looks afterwards, and if it dies half-way, its successor does.
     pub fn sleep_at(&self, place: Elsewhere) {
-        // Odd while it changes.
-        self.generation.fetch_add(1, Ordering::SeqCst);
+        let changing = self.generation.load(Ordering::Relaxed).wrapping_add(1) | 1;
+        self.generation.swap(changing, Ordering::SeqCst);
         self.region.store(place.region, Ordering::SeqCst);
         self.offset.store(place.offset, Ordering::SeqCst);
-        self.generation.fetch_add(1, Ordering::SeqCst);
+        self.generation.swap(changing.wrapping_add(1), Ordering::SeqCst);
         fence(Ordering::SeqCst);
     }
 

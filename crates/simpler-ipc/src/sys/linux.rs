@@ -102,10 +102,10 @@ pub fn futex_wake_all(word: &AtomicU32) {
     debug_assert!(woken.is_ok(), "futex wake: {woken:?}");
 }
 
-/// CPUs that this process may run on.
-pub fn available_cpus() -> u32 {
-    // Refused only where there are more CPUs than the set can hold: many.
-    rustix::thread::sched_getaffinity(None).map_or(u32::MAX, |cpus| cpus.count())
+/// CPUs that this process may run on, a bit for each; the 65th shares the bit of the first, and so on.
+pub fn cpus() -> u64 {
+    let Ok(set) = rustix::thread::sched_getaffinity(None) else { return u64::MAX }; // more CPUs than the set can hold
+    (0..rustix::thread::CpuSet::MAX_CPU).filter(|&cpu| set.is_set(cpu)).fold(0, |bits, cpu| bits | 1 << (cpu % 64))
 }
 
 static PID: AtomicI32 = AtomicI32::new(0);

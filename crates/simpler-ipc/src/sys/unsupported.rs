@@ -46,7 +46,7 @@ pub fn futex_wait(_word: &AtomicU32, _expected: u32, _timeout: Option<Duration>)
 /// Nobody sleeps here.
 pub fn futex_wake_all(_word: &AtomicU32) {}
 
-pub fn available_cpus() -> u32 {
+pub fn cpus() -> u64 {
     1
 }
 
