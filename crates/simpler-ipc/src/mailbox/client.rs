@@ -570,12 +570,11 @@ impl ReplyWaiter {
                 return Ok(Some(()));
             }
             let turn = Turn::at(oldest, lane.depth);
-            if lane.frame(turn.frame).is_done(turn.generation) {
-                return Ok(Some(()));
-            }
-            // If another thread has taken it meanwhile, the next one may be there already, and its ring be over.
-            if oldest == self.progress.ended() {
-                return lane.frame(turn.frame).finished(turn.generation, lane.frame_bytes).map(|_| None);
+            let found = lane.frame(turn.frame).finished(turn.generation, lane.frame_bytes);
+            // If another thread has taken it meanwhile, what was found is of a later use; and the next reply may be there
+            // already, its ring over.
+            if matches!(found, Ok(Some(_))) || oldest == self.progress.ended() {
+                return Ok(found?.map(|_| ()));
             }
         }
     }
