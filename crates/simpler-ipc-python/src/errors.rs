@@ -13,12 +13,29 @@ static PEER_DIED: PyOnceLock<Py<PyType>> = PyOnceLock::new();
 static HEAP_RING_FULL: PyOnceLock<Py<PyType>> = PyOnceLock::new();
 static WAIT_TIMEOUT: PyOnceLock<Py<PyType>> = PyOnceLock::new();
 static FRAME_TOO_LARGE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+static REQUEST_FAILED: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+static REQUEST_CANCELLED: PyOnceLock<Py<PyType>> = PyOnceLock::new();
 
 const MODULE: &str = "simpler_ipc.errors";
 
 /// A `PeerDied` that nobody has raised.
 pub fn peer_died(py: Python<'_>, pid: i32, exit: Exit) -> PyResult<Bound<'_, PyAny>> {
     PEER_DIED.import(py, MODULE, "PeerDied")?.call1((pid, exit.status, exit.signal))
+}
+
+/// What the result of a reply that is not OK raises.
+pub fn request_error(py: Python<'_>, cancelled: bool, ticket: u64, code: i32, message: String) -> PyResult<PyErr> {
+    let made = if cancelled {
+        REQUEST_CANCELLED.import(py, MODULE, "RequestCancelled")?.call1((ticket,))?
+    } else {
+        REQUEST_FAILED.import(py, MODULE, "RequestFailed")?.call1((ticket, code, message))?
+    };
+    Ok(PyErr::from_value(made))
+}
+
+/// Whether an exception is a `FrameTooLarge`.
+pub fn is_frame_too_large(py: Python<'_>, error: &PyErr) -> PyResult<bool> {
+    Ok(error.is_instance(py, FRAME_TOO_LARGE.import(py, MODULE, "FrameTooLarge")?))
 }
 
 fn exception(py: Python<'_>, error: &Error) -> PyResult<PyErr> {

@@ -1,8 +1,7 @@
-//! `Peer`, `WaitSet` and `exit_with`.
+//! `Peer` and `exit_with`.
 
 use pyo3::prelude::*;
 
-use crate::doorbell::Doorbell;
 use crate::errors::{peer_died, OrRaise};
 use crate::waiting::{detached, limit};
 
@@ -50,41 +49,4 @@ impl Peer {
 #[pyfunction]
 pub fn exit_with(py: Python<'_>, peer: &Peer) -> PyResult<()> {
     simpler_ipc::exit_with(&peer.0).or_raise(py)
-}
-
-/// One wait for whatever rings a doorbell and for the death of any watched peer.
-#[pyclass(frozen, module = "simpler_ipc")]
-pub struct WaitSet(simpler_ipc::WaitSet);
-
-#[pymethods]
-impl WaitSet {
-    #[new]
-    fn new(doorbell: &Doorbell) -> Self {
-        WaitSet(simpler_ipc::WaitSet::new(doorbell.0.clone()))
-    }
-
-    fn watch(&self, py: Python<'_>, peer: &Peer) -> PyResult<()> {
-        self.0.watch(&peer.0).or_raise(py)
-    }
-
-    fn forget(&self, peer: &Peer) {
-        self.0.forget(&peer.0);
-    }
-
-    #[pyo3(signature = (seen, timeout = None))]
-    fn wait(&self, py: Python<'_>, seen: u32, timeout: Option<f64>) -> PyResult<u32> {
-        detached(py, limit(timeout)?, |patience| self.0.wait(seen, patience))
-    }
-
-    fn close(&self) {
-        self.0.close();
-    }
-
-    fn __enter__(slf: Py<Self>) -> Py<Self> {
-        slf
-    }
-
-    fn __exit__(&self, _type: &Bound<'_, PyAny>, _value: &Bound<'_, PyAny>, _trace: &Bound<'_, PyAny>) {
-        self.close();
-    }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::error::Result;
 use crate::protocol::bell::Bell;
 use crate::region::{Overlaid, Region, WeakRegion};
-use crate::spin::Spin;
+use crate::spin::{Spin, UNKNOWN_CPU};
 use crate::wait::{wait_for, Patience};
 
 /// A counter and those who sleep until it changes. Clones are the same doorbell.
@@ -29,9 +29,13 @@ impl Doorbell {
     /// # Errors
     /// [`Error::Invalid`](crate::Error::Invalid) if it is misaligned or does not lie in the region.
     pub fn new(region: &Region, offset: usize) -> Result<Self> {
+        Self::with_spin(region, offset, Spin::new())
+    }
+
+    pub(crate) fn with_spin(region: &Region, offset: usize, spin: Spin) -> Result<Self> {
         region.window(offset, Self::NBYTES)?;
         let bell = region.overlay(offset, 1)?;
-        Ok(Doorbell(Arc::new(Place { region: region.clone(), offset, bell, spin: Spin::new() })))
+        Ok(Doorbell(Arc::new(Place { region: region.clone(), offset, bell, spin })))
     }
 
     /// Counts a change and wakes every sleeper; no system call when nobody sleeps.
@@ -52,6 +56,7 @@ impl Doorbell {
     /// [`Error::WaitTimeout`](crate::Error::WaitTimeout), [`Error::Interrupted`](crate::Error::Interrupted).
     pub fn wait(&self, seen: u32, patience: &mut Patience<'_>) -> Result<u32> {
         let changed = || Ok(self.changed_from(seen));
+        self.spin().set_other_cpu(UNKNOWN_CPU); // anybody may ring
         wait_for(self.bell(), self.spin(), patience, "a doorbell to ring", changed, || Ok(()))
     }
 
@@ -76,8 +81,14 @@ impl Doorbell {
         &self.0.region
     }
 
-    pub(crate) fn offset(&self) -> usize {
+    /// Where it lies in its region.
+    pub fn offset(&self) -> usize {
         self.0.offset
+    }
+
+    /// Whether both are the same.
+    pub(crate) fn is(&self, other: &Doorbell) -> bool {
+        (self.region().identity(), self.offset()) == (other.region().identity(), other.offset())
     }
 }
 

@@ -6,6 +6,7 @@
 //! | [`doorbell`] | [`Doorbell`]: a "something changed" counter that a process can sleep on |
 //! | [`mailbox`] | [`Mailbox`]: an ordered lane of request/reply frames between two processes |
 //! | [`heap_ring`] | [`HeapRing`]: a ring allocator whose blocks any process may release |
+//! | [`notifier`] | [`Notifier`]: an eventfd for event loops that wait for replies |
 //! | [`peer`] | [`Peer`]: another process, whose death is noticed at once |
 //! | [`wait_set`] | [`WaitSet`]: one wait for any of many mailboxes and peers |
 //! | [`wait`] | [`Patience`]: how long to wait, and what may end the wait early |
@@ -45,6 +46,7 @@ pub mod doorbell;
 pub mod error;
 pub mod heap_ring;
 pub mod mailbox;
+pub mod notifier;
 pub mod peer;
 #[doc(hidden)]
 pub mod protocol;
@@ -60,6 +62,7 @@ pub use doorbell::Doorbell;
 pub use error::{Error, Result};
 pub use heap_ring::HeapRing;
 pub use mailbox::{Claim, Mailbox, MailboxClient, MailboxServer, Reply, ReplyView, Request, SharedClient};
+pub use notifier::Notifier;
 pub use peer::{exit_with, Exit, Peer};
 pub use protocol::frame::{Kind, Status};
 pub use region::{Region, SharedBytes, Window};

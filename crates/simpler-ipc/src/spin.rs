@@ -6,10 +6,12 @@
 //! so now and then, while sleeps are short, one spin is as long as can be, and the longer until the next such try the
 //! more of them were in vain.
 //!
-//! Whether the other side may run at the same time is told by the CPUs that both may run on: two processes that are tied
-//! to one and the same CPU never spin, two that are tied to one CPU each do.
+//! Whether the other side may run at the same time is told by the CPU that each was on when it last waited: two that
+//! share one never spin. The kernel likes to wake a process on the CPU of the one that wakes it, and two that only ever
+//! take turns look to it as if one CPU were enough for them: after a number of short sleeps on one CPU, one of the two
+//! moves to another that it may run on (if it is one that does; see [`Spin::moving`]), and less often the less that helps.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::error::Result;
@@ -19,10 +21,12 @@ use crate::sys;
 #[derive(Debug)]
 pub struct Spin {
     budget_ns: AtomicU32,
-    /// CPUs that this process may run on: see [`sys::cpus`].
-    own_cpus: AtomicU64,
-    /// Those that whoever ends the wait may run on.
-    other_cpus: AtomicU64,
+    /// The CPU of whoever ends the wait, when it last waited itself.
+    other_cpu: AtomicU32,
+    /// Whether to move where both are on one CPU; short sleeps there since the last move; how many it takes for the next.
+    moves: bool,
+    together: AtomicU32,
+    next_move: AtomicU32,
     /// Short sleeps since the last long try, and how many it takes for the next.
     short_sleeps: AtomicU32,
     next_long_try: AtomicU32,
@@ -36,26 +40,37 @@ const SHORT_SLEEP: Duration = Duration::from_micros(100);
 /// How many of those it takes for a long try: after one that paid, and after many in vain.
 const LONG_TRY_FIRST: u32 = 16;
 const LONG_TRY_LAST: u32 = 1024;
+/// How many short sleeps on one CPU it takes for a move: the first time, and after many that did not help.
+const MOVE_FIRST: u32 = 64;
+const MOVE_LAST: u32 = 65_536;
 /// Looks between two readings of the clock.
 const LOOKS: u32 = 16;
 
 impl Spin {
-    /// Knows nothing yet, and takes it that the other side may run on any CPU.
+    /// Knows nothing yet.
     #[allow(clippy::new_without_default)]
     pub fn new() -> Self {
         Spin {
             budget_ns: AtomicU32::new(SPIN_FIRST_NS),
-            own_cpus: AtomicU64::new(sys::cpus()),
-            other_cpus: AtomicU64::new(u64::MAX),
+            other_cpu: AtomicU32::new(UNKNOWN_CPU),
+            moves: false,
+            together: AtomicU32::new(0),
+            next_move: AtomicU32::new(MOVE_FIRST),
             short_sleeps: AtomicU32::new(0),
             next_long_try: AtomicU32::new(LONG_TRY_FIRST),
         }
     }
 
+    /// As `new`, for the one of two sides that moves to another CPU where both take turns on one.
+    pub fn moving() -> Self {
+        Spin { moves: true, ..Self::new() }
+    }
+
     /// Looks again and again for a while; `None` if it was in vain.
     #[inline]
     pub(crate) fn run<T>(&self, mut look: impl FnMut() -> Result<Option<T>>) -> Result<Option<T>> {
-        if !self.worth_trying() {
+        // Loom models no spinning: to it, a thread that sleeps and one that looks again are the same.
+        if cfg!(loom) || self.is_together() {
             return Ok(None);
         }
         let budget = self.budget_ns.load(Ordering::Relaxed);
@@ -93,27 +108,43 @@ impl Spin {
         } else {
             self.short_sleeps.store(0, Ordering::Relaxed);
         }
-        // Asked again, because a container or a user may have changed it.
-        self.own_cpus.store(sys::cpus(), Ordering::Relaxed);
+        if self.moves && self.is_together() && duration < SHORT_SLEEP {
+            self.move_apart();
+        }
     }
 
-    /// CPUs that this process may run on, as found after the last sleep.
-    pub(crate) fn own_cpus(&self) -> u64 {
-        self.own_cpus.load(Ordering::Relaxed)
-    }
-
-    /// Whoever ends the wait may run on these.
+    /// Where whoever ends the wait was when it last waited.
     #[inline]
-    pub(crate) fn set_other_cpus(&self, cpus: u64) {
-        self.other_cpus.store(cpus, Ordering::Relaxed);
+    pub(crate) fn set_other_cpu(&self, cpu: u32) {
+        self.other_cpu.store(cpu, Ordering::Relaxed);
     }
 
-    /// Whether both sides may run at once. Loom models no spinning: to it, a thread that sleeps and one that looks again
-    /// are the same.
-    fn worth_trying(&self) -> bool {
-        let cpus = self.own_cpus.load(Ordering::Relaxed) | self.other_cpus.load(Ordering::Relaxed);
-        !cfg!(loom) && cpus & cpus.wrapping_sub(1) != 0
+    /// Whether both sides are on one CPU, as far as is known.
+    #[inline]
+    fn is_together(&self) -> bool {
+        let other = self.other_cpu.load(Ordering::Relaxed);
+        other != UNKNOWN_CPU && other == current_cpu()
     }
+
+    #[cold]
+    fn move_apart(&self) {
+        let next_move = self.next_move.load(Ordering::Relaxed);
+        if self.together.fetch_add(1, Ordering::Relaxed) < next_move {
+            return;
+        }
+        self.together.store(0, Ordering::Relaxed);
+        self.next_move.store((next_move * 2).min(MOVE_LAST), Ordering::Relaxed);
+        sys::leave_cpu();
+    }
+}
+
+/// What stands in shared memory where nobody has said.
+pub const UNKNOWN_CPU: u32 = 0;
+
+/// The CPU that this thread is on, from 1.
+#[inline]
+pub fn current_cpu() -> u32 {
+    sys::current_cpu().map_or(UNKNOWN_CPU, |cpu| cpu + 1)
 }
 
 #[cfg(all(test, not(loom)))]
@@ -129,9 +160,7 @@ mod tests {
     }
 
     fn eager() -> Spin {
-        let spin = Spin::new();
-        spin.own_cpus.store(0b11, Ordering::Relaxed);
-        spin
+        Spin::new()
     }
 
     #[test]
@@ -172,20 +201,23 @@ mod tests {
     }
 
     #[test]
-    fn two_sides_spin_unless_both_are_tied_to_one_cpu() {
-        for (own, other, looked) in
-            [(0b10, 0b10, false), (0b10, 0b01, true), (0b11, 0b10, true), (0b01, u64::MAX, true)]
-        {
+    fn two_sides_spin_unless_both_are_on_one_cpu() {
+        let looks_with = |other_cpu: fn() -> u32| {
             let spin = Spin::new();
-            spin.own_cpus.store(own, Ordering::Relaxed);
-            spin.set_other_cpus(other);
             let mut looks = 0;
-            let mut look = || {
-                looks += 1;
-                Ok(None::<()>)
-            };
-            spin.run(&mut look).unwrap();
-            assert_eq!(looks > 0, looked, "{own:#b} and {other:#b}");
-        }
+            // This thread may be moved in between: what is asked for is seen once in a while at least.
+            for _ in 0..100 {
+                spin.set_other_cpu(other_cpu());
+                let mut look = || {
+                    looks += 1;
+                    Ok(None::<()>)
+                };
+                spin.run(&mut look).unwrap();
+            }
+            looks
+        };
+        assert!(looks_with(|| UNKNOWN_CPU) >= 100 * LOOKS);
+        assert!(looks_with(|| current_cpu() + 1) >= 100 * LOOKS);
+        assert!(looks_with(current_cpu) < 50 * LOOKS);
     }
 }

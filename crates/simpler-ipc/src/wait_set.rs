@@ -1,10 +1,14 @@
-//! Wait sets: one wait for any of many mailboxes, through the doorbell they share, and for the peers behind them.
+//! Wait sets: one wait for any of many mailboxes, through the doorbell they share, and for the peers behind them; and a
+//! harvest of what has come, fair to all.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::doorbell::Doorbell;
 use crate::error::{Error, Result};
+use crate::mailbox::{MailboxClient, Reply};
 use crate::peer::Peer;
+use crate::spin::UNKNOWN_CPU;
 use crate::wait::{wait_for, Patience};
 use crate::watcher::Watch;
 
@@ -59,17 +63,23 @@ impl Watched {
         Ok(())
     }
 
-    /// Whether a peer is found dead that was not before.
-    fn is_news(&self) -> Result<bool> {
-        let mut news = false;
+    /// A peer found dead that was not reported before: reported now.
+    fn next_death(&self) -> Result<Option<Peer>> {
         for watched in self.lock().iter_mut() {
             self.keep_watching(watched)?;
             if watched.peer.is_gone() && !watched.reported {
                 watched.reported = true;
-                news = true;
+                return Ok(Some(watched.peer.clone()));
             }
         }
-        Ok(news)
+        Ok(None)
+    }
+
+    /// Its report came at a bad time: it is reported again.
+    fn unreport(&self, peer: &Peer) {
+        for watched in self.lock().iter_mut().filter(|watched| watched.peer.is(peer)) {
+            watched.reported = false;
+        }
     }
 
     fn keep_watching(&self, watched: &mut WatchedPeer) -> Result<()> {
@@ -88,12 +98,13 @@ impl Watched {
 #[derive(Debug)]
 pub struct WaitSet {
     watched: Watched,
+    next_source: AtomicUsize,
 }
 
 impl WaitSet {
     /// `doorbell` is the one the mailbox clients were made with.
     pub fn new(doorbell: Doorbell) -> Self {
-        WaitSet { watched: Watched::new(doorbell) }
+        WaitSet { watched: Watched::new(doorbell), next_source: AtomicUsize::new(0) }
     }
 
     /// From now on the death of `peer` ends a wait, once.
@@ -115,21 +126,108 @@ impl WaitSet {
     /// # Errors
     /// [`Error::WaitTimeout`], [`Error::Interrupted`], [`Error::Os`] if peers can no longer be watched.
     pub fn wait(&self, seen: u32, patience: &mut Patience<'_>) -> Result<u32> {
+        self.wait_or_death(seen, patience).map(|_| self.doorbell().value())
+    }
+
+    /// As [`WaitSet::wait`]: the peer, if it was a death that ended the wait.
+    ///
+    /// # Errors
+    /// As [`WaitSet::wait`].
+    pub fn wait_or_death(&self, seen: u32, patience: &mut Patience<'_>) -> Result<Option<Peer>> {
         let doorbell = self.watched.doorbell();
         let changed = || Ok(doorbell.changed_from(seen));
-        let mut news = false;
+        doorbell.spin().set_other_cpu(UNKNOWN_CPU); // anybody may ring
+        let mut death = None;
         let waited = wait_for(doorbell.bell(), doorbell.spin(), patience, "a doorbell to ring", changed, || {
-            news = self.watched.is_news()?;
-            if news {
-                Err(Error::Interrupted)
-            } else {
-                Ok(())
+            death = self.watched.next_death()?;
+            match death {
+                Some(_) => Err(Error::Interrupted),
+                None => Ok(()),
             }
         });
-        match waited {
-            Err(Error::Interrupted) if news => Ok(doorbell.value()),
-            waited => waited,
+        match (waited, death) {
+            (Err(Error::Interrupted), Some(peer)) => Ok(Some(peer)),
+            (Ok(_), Some(peer)) => {
+                self.watched.unreport(&peer);
+                Ok(None)
+            }
+            (waited, _) => waited.map(|_| None),
         }
+    }
+
+    /// The death that ended a wait came at a bad time: it ends another.
+    pub fn unreport(&self, peer: &Peer) {
+        self.watched.unreport(peer);
+    }
+
+    /// The doorbell.
+    pub fn doorbell(&self) -> &Doorbell {
+        self.watched.doorbell()
+    }
+
+    /// The replies that are there, up to `limit`, waiting until there is one: each with the number of its client.
+    ///
+    /// Fair: the clients are asked in turn for one reply each, beginning behind the one that was last served.
+    ///
+    /// # Errors
+    /// [`Error::PeerDied`], once for each watched peer that dies, when no reply is left; [`Error::Misused`] for a client
+    /// that waits elsewhere; as [`WaitSet::wait`] and [`MailboxClient::poll`].
+    pub fn harvest(
+        &self,
+        clients: &mut [MailboxClient],
+        limit: usize,
+        patience: &mut Patience<'_>,
+    ) -> Result<Vec<(usize, Reply)>> {
+        if let Some(stray) = clients.iter().position(|client| !client.waits_at(self.doorbell())) {
+            return Err(Error::Misused(format!("client {stray} does not wait at this wait set's doorbell")));
+        }
+        loop {
+            let seen = self.doorbell().value();
+            let replies = self.sweep(clients.len(), limit, |client| clients[client].poll())?;
+            if !replies.is_empty() {
+                return Ok(replies);
+            }
+            if let Some(peer) = self.wait_or_death(seen, patience)? {
+                let last = self.sweep(clients.len(), limit, |client| clients[client].poll())?;
+                if last.is_empty() {
+                    return Err(peer.death());
+                }
+                self.watched.unreport(&peer);
+                return Ok(last);
+            }
+        }
+    }
+
+    /// Asks `count` sources in turn for one thing each, beginning behind the one that last gave something, until none
+    /// has anything or `limit` is reached: what they gave, with their numbers.
+    ///
+    /// # Errors
+    /// What `take` fails with.
+    pub fn sweep<T, E>(
+        &self,
+        count: usize,
+        limit: usize,
+        mut take: impl FnMut(usize) -> std::result::Result<Option<T>, E>,
+    ) -> std::result::Result<Vec<(usize, T)>, E> {
+        let mut taken = Vec::new();
+        let mut in_vain = 0;
+        let mut source = self.next_source.load(Ordering::Relaxed);
+        while in_vain < count && taken.len() < limit {
+            source = if source >= count { 0 } else { source };
+            match take(source) {
+                Ok(Some(thing)) => {
+                    taken.push((source, thing));
+                    in_vain = 0;
+                    self.next_source.store(source + 1, Ordering::Relaxed);
+                }
+                Ok(None) => in_vain += 1,
+                Err(error) if taken.is_empty() => return Err(error),
+                // What was taken is not lost to it; the source fails again next time.
+                Err(_) => break,
+            }
+            source += 1;
+        }
+        Ok(taken)
     }
 
     /// Forgets every peer. The watcher thread ends with the last watch of the process.

@@ -14,7 +14,8 @@ use simpler_ipc::protocol::frame::{Finished, FrameHeader, Kind, Next, Posted, St
 use simpler_ipc::protocol::lane::{Elsewhere, Waiting};
 use simpler_ipc::protocol::ring::{Ring, RingControl, Usage};
 use simpler_ipc::protocol::sync::{fence, AtomicU32, Ordering};
-use simpler_ipc::wait::{wait_for, Patience, Spin};
+use simpler_ipc::spin::Spin;
+use simpler_ipc::wait::{wait_for, Patience};
 use simpler_ipc::{Error, Result};
 
 /// Every interleaving with at most three preemptions (switches away from a thread that could have gone on): bugs of
@@ -91,6 +92,7 @@ fn a_frame_is_reused_and_nobody_sleeps_through_a_request_or_a_reply() {
                     assert_eq!(request, Next::Request(Posted { kind: Kind::Task, nbytes: generation as usize }));
                     assert!(lane.taking.take(generation, &lane.frame, generation));
                     let value = lane.read();
+                    lane.frame.overwrite(generation);
                     lane.write(value + 1);
                     lane.finish(generation, Status::Ok, 7);
                 }
@@ -181,7 +183,7 @@ fn a_server_that_moves_to_another_bell_is_woken_there() {
             thread::spawn(move || {
                 let (waiting, frame, elsewhere) = &*shared;
                 waiting.sleep_at(Elsewhere { region: 1, offset: 0 });
-                wait(elsewhere, || Ok(frame.is_pending(0).then_some(())));
+                wait(elsewhere, || Ok((frame.peek(0, 8)? != Next::Nothing).then_some(())));
             })
         };
         let (waiting, frame, elsewhere) = &*shared;

@@ -5,6 +5,7 @@
 use std::thread;
 use std::time::Duration;
 
+use simpler_ipc::mailbox::LOST;
 use simpler_ipc::{
     Doorbell, Error, Kind, Mailbox, MailboxClient, MailboxServer, Patience, Region, Reply, Request, SharedClient,
     Status,
@@ -315,6 +316,23 @@ fn a_server_made_anew_does_not_take_what_was_cancelled() {
     assert!(client.cancel(0).unwrap(), "the new server has not taken it yet");
     assert_eq!(server.recv(&mut no_wait()).unwrap().ticket, 1);
     assert_eq!(client.poll().unwrap().unwrap().status, Status::Cancelled);
+}
+
+#[test]
+fn a_request_that_a_killed_server_has_half_overwritten_fails() {
+    let region = region();
+    let (mut client, mut server) = pair(&region);
+    for _ in 0..2 {
+        client.send(Kind::Task, b"?").unwrap();
+    }
+    server.recv(&mut no_wait()).unwrap();
+    region.window(FRAME, 1).unwrap().copy_from(&[4]); // REPLYING, as its last act
+    drop(server);
+    let mut server = Mailbox::new(&region, 0, 4, FRAME_BYTES).unwrap().server(None).unwrap();
+    assert_eq!(server.recv(&mut no_wait()).unwrap().ticket, 1);
+    let reply = client.poll().unwrap().unwrap();
+    assert_eq!((reply.status, reply.code), (Status::Failed, LOST));
+    assert!(String::from_utf8(reply.payload).unwrap().starts_with("the server was killed"));
 }
 
 #[test]

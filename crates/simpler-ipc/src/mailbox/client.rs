@@ -8,7 +8,9 @@ use crate::doorbell::Doorbell;
 use crate::error::{Error, Result};
 use crate::peer::Peer;
 use crate::protocol::frame::{Kind, Posted, State, Status};
+use crate::protocol::lane::LaneHeader;
 use crate::region::{SharedBytes, Window};
+use crate::spin::Spin;
 use crate::wait::Patience;
 
 /// A reply, copied out of its frame.
@@ -89,9 +91,10 @@ impl MailboxClient {
         let oldest = frames[0].0;
         let posted = frames.iter().rev().find(|(_, state)| *state != State::Idle);
         let next = posted.map_or(oldest, |(last, _)| last.next(lane.depth));
-        let waiter = LaneWaiter::new(lane.clone(), |header| &header.replies, |header| &header.requests, doorbell)?;
+        let (own, other) = (LaneHeader::replies, LaneHeader::requests);
+        let waiter = LaneWaiter::new(lane.clone(), own, other, doorbell, Spin::moving())?;
         let waiter = Arc::new(ReplyWaiter { waiter, progress: Progress::at(next, oldest) });
-        let server = Ringer::new(|header| &header.requests);
+        let server = Ringer::new(LaneHeader::requests);
         let (calls, kept) = (Vec::new(), VecDeque::new());
         let mut client = MailboxClient { lane, next, oldest, reserved: None, server, waiter, calls, kept };
         // A predecessor was killed between taking a place in the lane and posting: the server waits for that frame.
@@ -509,6 +512,11 @@ impl MailboxClient {
         !self.kept.is_empty()
     }
 
+    /// Whether the server rings `doorbell` for replies.
+    pub fn waits_at(&self, doorbell: &Doorbell) -> bool {
+        self.waiter.waiter.watched.doorbell().is(doorbell)
+    }
+
     /// What waits for a reply in a frame, apart from the client, so that the client is free meanwhile.
     pub fn waiter(&self) -> Arc<ReplyWaiter> {
         self.waiter.clone()
@@ -560,6 +568,11 @@ impl ReplyWaiter {
             Some(blocking) => self.look_for(blocking),
             None => Ok(Some(())),
         })
+    }
+
+    /// Wakes those who wait, to ask whether they should go on.
+    pub(crate) fn wake(&self) {
+        self.waiter.watched.doorbell().bell().ring();
     }
 
     fn look_for(&self, ticket: u64) -> Result<Option<()>> {

@@ -18,7 +18,7 @@ mod server;
 mod shared_client;
 
 pub use client::{Claim, MailboxClient, Reply, ReplyView, ReplyWaiter};
-pub use server::{MailboxServer, Request, RequestWaiter};
+pub use server::{MailboxServer, Request, RequestWaiter, LOST};
 pub use shared_client::SharedClient;
 
 use std::ptr;
@@ -33,6 +33,7 @@ use crate::protocol::frame::{FrameHeader, State, Word};
 use crate::protocol::lane::{Elsewhere, LaneHeader, Waiting};
 use crate::protocol::sync::{fence, Ordering};
 use crate::region::{Overlaid, Region, SharedBytes, Window};
+use crate::spin::{current_cpu, Spin};
 use crate::wait::{wait_for, Patience};
 use crate::wait_set::Watched;
 
@@ -174,6 +175,11 @@ impl Mailbox {
         self.0.frame_bytes
     }
 
+    /// Where it lies in its region.
+    pub fn offset(&self) -> usize {
+        self.0.offset
+    }
+
     /// The side that posts requests. The server will ring `doorbell` for each reply, or a bell of the mailbox's own.
     ///
     /// # Errors
@@ -267,7 +273,7 @@ impl Lane {
     }
 
     /// The doorbell one side waits at, made known to the other.
-    fn settle(&self, place: &Waiting, doorbell: Option<&Doorbell>) -> Result<Doorbell> {
+    fn settle(&self, place: &Waiting, doorbell: Option<&Doorbell>, spin: Spin) -> Result<Doorbell> {
         match doorbell {
             Some(doorbell) => {
                 let elsewhere = Elsewhere { region: doorbell.region().identity(), offset: doorbell.offset() as u64 };
@@ -277,7 +283,7 @@ impl Lane {
             None => {
                 place.sleep_at(Elsewhere::default());
                 let own: *const Bell = &place.own;
-                Doorbell::new(&self.region, own as usize - self.region.address())
+                Doorbell::with_spin(&self.region, own as usize - self.region.address(), spin)
             }
         }
     }
@@ -362,17 +368,16 @@ struct LaneWaiter {
 }
 
 impl LaneWaiter {
-    /// `own` is where this side waits, at `doorbell` or at a bell of the mailbox's.
+    /// `own` is where this side waits, at `doorbell` or, after `spin`, at a bell of the mailbox's.
     fn new(
         lane: Arc<Lane>,
         own: fn(&LaneHeader) -> &Waiting,
         other: fn(&LaneHeader) -> &Waiting,
         doorbell: Option<&Doorbell>,
+        spin: Spin,
     ) -> Result<Self> {
-        let watched = Watched::new(lane.settle(own(lane.header()), doorbell)?);
-        let waiter = LaneWaiter { lane, own, other, watched };
-        waiter.tell_cpus();
-        Ok(waiter)
+        let watched = Watched::new(lane.settle(own(lane.header()), doorbell, spin)?);
+        Ok(LaneWaiter { lane, own, other, watched })
     }
 
     fn watch(&self, peer: &Peer) -> Result<()> {
@@ -386,21 +391,12 @@ impl LaneWaiter {
         look: impl FnMut() -> Result<Option<()>>,
     ) -> Result<()> {
         let doorbell = self.watched.doorbell();
-        let other_cpus = (self.other)(self.lane.header()).cpus.load(Ordering::Relaxed);
-        // Where nobody has said, it may be any.
-        doorbell.spin().set_other_cpus(if other_cpus == 0 { u64::MAX } else { other_cpus });
-        let waited = wait_for(doorbell.bell(), doorbell.spin(), patience, what, look, || self.watched.check());
-        self.tell_cpus();
-        waited
-    }
-
-    /// Lets the other side know which CPUs this one may run on, if that has changed.
-    #[inline]
-    fn tell_cpus(&self) {
-        let cpus = self.watched.doorbell().spin().own_cpus();
-        let told = &(self.own)(self.lane.header()).cpus;
-        if told.load(Ordering::Relaxed) != cpus {
-            told.store(cpus, Ordering::Relaxed);
+        let (own, other) = ((self.own)(self.lane.header()), (self.other)(self.lane.header()));
+        doorbell.spin().set_other_cpu(other.cpu.load(Ordering::Relaxed));
+        let cpu = current_cpu();
+        if own.cpu.load(Ordering::Relaxed) != cpu {
+            own.cpu.store(cpu, Ordering::Relaxed);
         }
+        wait_for(doorbell.bell(), doorbell.spin(), patience, what, look, || self.watched.check())
     }
 }

@@ -9,7 +9,9 @@ use crate::doorbell::Doorbell;
 use crate::error::{Error, Result};
 use crate::peer::Peer;
 use crate::protocol::frame::{Kind, Next, State, Status};
+use crate::protocol::lane::LaneHeader;
 use crate::region::Window;
+use crate::spin::Spin;
 use crate::wait::Patience;
 
 /// A request in its frame: valid until it is replied to, after which the bytes may be those of a later one.
@@ -23,6 +25,10 @@ pub struct Request {
     pub payload: Window,
 }
 
+/// The code of a failed reply that no server gave: it was killed when it had half replaced the request by its reply.
+pub const LOST: i32 = i32::MIN;
+const LOST_MESSAGE: &str = "the server was killed while it wrote its reply over the request: neither is left";
+
 /// See the module's text.
 #[derive(Debug)]
 pub struct MailboxServer {
@@ -31,8 +37,8 @@ pub struct MailboxServer {
     next: Turn,
     /// The oldest request not replied to.
     oldest: Turn,
-    /// Requests between the two that were cancelled before they were taken: finished in their turn.
-    skipped: VecDeque<u64>,
+    /// Requests between the two that are not for the caller, and how they are finished in their turn.
+    skipped: VecDeque<(u64, Status)>,
     client: Ringer,
     waiter: Arc<RequestWaiter>,
 }
@@ -43,15 +49,21 @@ impl MailboxServer {
         let frames = lane.scan(|word| word.generation + u64::from(word.state == State::TaskDone))?;
         let next = frames[0].0;
         lane.header().taking.restart(next.ticket);
-        let waiter = LaneWaiter::new(lane.clone(), |header| &header.requests, |header| &header.replies, doorbell)?;
+        let (own, other) = (LaneHeader::requests, LaneHeader::replies);
+        let waiter = LaneWaiter::new(lane.clone(), own, other, doorbell, Spin::new())?;
         let waiter = Arc::new(RequestWaiter { waiter, progress: Progress::at(next, next) });
-        let client = Ringer::new(|header| &header.replies);
+        let client = Ringer::new(LaneHeader::replies);
         Ok(MailboxServer { lane, next, oldest: next, skipped: VecDeque::new(), client, waiter })
     }
 
     /// Requests received and not replied to.
     pub fn unreplied(&self) -> usize {
         (self.next.ticket - self.oldest.ticket) as usize - self.skipped.len()
+    }
+
+    /// Whether another request may be received before one is replied to.
+    pub fn has_room(&self) -> bool {
+        self.next.ticket - self.oldest.ticket < self.lane.depth as u64
     }
 
     /// Payload bytes of a frame.
@@ -90,13 +102,8 @@ impl MailboxServer {
                     self.advance();
                     return Ok(Some(Request { ticket, kind: posted.kind, payload }));
                 }
-                Next::Request(_) | Next::Cancelled => {
-                    self.skipped.push_back(ticket);
-                    self.advance();
-                    if self.finish_skipped() {
-                        self.flush()?;
-                    }
-                }
+                Next::Request(_) | Next::Cancelled => self.skip(Status::Cancelled)?,
+                Next::Torn => self.skip(Status::Failed)?,
             }
         }
     }
@@ -106,15 +113,27 @@ impl MailboxServer {
         self.waiter.progress.set_begun(self.next);
     }
 
-    /// Finishes the cancelled requests whose turn it is: whether there were any.
-    fn finish_skipped(&mut self) -> bool {
-        let mut finished = false;
-        while self.skipped.front() == Some(&self.oldest.ticket) {
+    fn skip(&mut self, status: Status) -> Result<()> {
+        self.skipped.push_back((self.next.ticket, status));
+        self.advance();
+        self.finish_skipped()?;
+        self.flush()
+    }
+
+    /// Finishes the skipped requests whose turn it is.
+    fn finish_skipped(&mut self) -> Result<()> {
+        while let Some(&(_, status)) = self.skipped.front().filter(|(ticket, _)| *ticket == self.oldest.ticket) {
             self.skipped.pop_front();
-            self.finish_oldest(Status::Cancelled, 0, 0);
-            finished = true;
+            let (code, message) = match status {
+                Status::Failed => (LOST, LOST_MESSAGE),
+                _ => (0, ""),
+            };
+            let message = fitting(message, self.lane.frame_bytes);
+            // SAFETY: a string slice is valid for its length.
+            unsafe { self.lane.fill(self.oldest.frame, message.as_ptr(), message.len())? };
+            self.finish_oldest(status, code, message.len());
         }
-        finished
+        Ok(())
     }
 
     fn finish_oldest(&mut self, status: Status, code: i32, nbytes: usize) {
@@ -168,11 +187,14 @@ impl MailboxServer {
             return Err(Error::Misused("reply() without a request: every one received is replied to".to_owned()));
         }
         self.client.refresh(&self.lane)?;
-        // SAFETY: the caller's promise.
-        unsafe { self.lane.fill(self.oldest.frame, payload, nbytes)? };
+        self.lane.check_fits(nbytes)?;
+        if nbytes > 0 {
+            self.lane.frame(self.oldest.frame).overwrite(self.oldest.generation);
+            // SAFETY: the caller's promise.
+            unsafe { self.lane.fill(self.oldest.frame, payload, nbytes)? };
+        }
         self.finish_oldest(status, code, nbytes);
-        self.finish_skipped();
-        Ok(())
+        self.finish_skipped()
     }
 
     /// Wakes the client if it sleeps.
@@ -189,12 +211,9 @@ impl MailboxServer {
     /// # Errors
     /// As [`MailboxServer::reply`], but for [`Error::FrameTooLarge`].
     pub fn fail(&mut self, code: i32, message: &str) -> Result<()> {
-        let mut end = message.len().min(self.lane.frame_bytes);
-        while !message.is_char_boundary(end) {
-            end -= 1;
-        }
-        // SAFETY: `end` is at most the message's length.
-        unsafe { self.queue_reply_raw(Status::Failed, code, message.as_ptr(), end)? };
+        let message = fitting(message, self.lane.frame_bytes);
+        // SAFETY: a string slice is valid for its length.
+        unsafe { self.queue_reply_raw(Status::Failed, code, message.as_ptr(), message.len())? };
         self.flush()
     }
 
@@ -238,6 +257,15 @@ impl MailboxServer {
     }
 }
 
+/// As much of a message as has that many bytes, in whole characters.
+fn fitting(message: &str, nbytes: usize) -> &str {
+    let mut end = message.len().min(nbytes);
+    while !message.is_char_boundary(end) {
+        end -= 1;
+    }
+    &message[..end]
+}
+
 /// The frame of the next request may be that of one not replied to: then it cannot come.
 fn check_room(lane: &Lane, next: u64, oldest: u64) -> Result<()> {
     if next.wrapping_sub(oldest) >= lane.depth as u64 {
@@ -263,14 +291,15 @@ impl RequestWaiter {
     /// As [`MailboxServer::recv`].
     pub fn wait(&self, patience: &mut Patience<'_>) -> Result<()> {
         let lane = &self.waiter.lane;
-        self.waiter.wait(patience, "a request", || {
+        self.waiter.wait(patience, "a request", || loop {
             let (next, oldest) = (self.progress.begun(), self.progress.ended());
             check_room(lane, next, oldest)?;
             let turn = Turn::at(next, lane.depth);
-            if lane.frame(turn.frame).is_pending(turn.generation) {
-                return Ok(Some(()));
+            let found = lane.frame(turn.frame).peek(turn.generation, lane.frame_bytes);
+            // As for replies: what another thread has received meanwhile was not meant.
+            if next == self.progress.begun() {
+                return Ok((found? != Next::Nothing).then_some(()));
             }
-            lane.frame(turn.frame).peek(turn.generation, lane.frame_bytes).map(|_| None)
         })
     }
 }

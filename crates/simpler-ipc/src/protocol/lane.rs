@@ -12,11 +12,23 @@ pub struct LaneHeader {
     /// The mailbox's shape, so that two processes cannot disagree about it; see `mailbox`.
     pub geometry: Line<AtomicU64>,
     /// Where the server sleeps until there is a request.
-    pub requests: Line<Waiting>,
+    requests: Line<Waiting>,
     /// Where the client sleeps until there is a reply.
-    pub replies: Line<Waiting>,
+    replies: Line<Waiting>,
     /// Which request the server is taking.
     pub taking: Line<Taking>,
+}
+
+impl LaneHeader {
+    /// Where the server sleeps.
+    pub fn requests(&self) -> &Waiting {
+        &self.requests
+    }
+
+    /// Where the client sleeps.
+    pub fn replies(&self) -> &Waiting {
+        &self.replies
+    }
 }
 
 /// A bell, and word of another one if its owner sleeps there instead.
@@ -28,8 +40,8 @@ pub struct Waiting {
     generation: AtomicU32,
     region: AtomicU64,
     offset: AtomicU64,
-    /// CPUs that the owner may run on; zero if nobody has said.
-    pub cpus: AtomicU64,
+    /// The CPU that the owner was on when it last waited, from 1; zero if nobody has said.
+    pub cpu: AtomicU32,
 }
 
 /// A bell elsewhere: the identity of its region (0: the lane's own bell) and its offset there.

@@ -102,10 +102,24 @@ pub fn futex_wake_all(word: &AtomicU32) {
     debug_assert!(woken.is_ok(), "futex wake: {woken:?}");
 }
 
-/// CPUs that this process may run on, a bit for each; the 65th shares the bit of the first, and so on.
-pub fn cpus() -> u64 {
-    let Ok(set) = rustix::thread::sched_getaffinity(None) else { return u64::MAX }; // more CPUs than the set can hold
-    (0..rustix::thread::CpuSet::MAX_CPU).filter(|&cpu| set.is_set(cpu)).fold(0, |bits, cpu| bits | 1 << (cpu % 64))
+/// The CPU that this thread is on.
+#[inline]
+pub fn current_cpu() -> Option<u32> {
+    // SAFETY: it has no precondition, and fails with -1. (The C library keeps the answer in memory that the kernel
+    // updates; rustix asks the kernel's shared object, which takes ten times as long.)
+    u32::try_from(unsafe { libc::sched_getcpu() }).ok()
+}
+
+/// Moves this thread to another CPU than the one it is on, if it may run on another. Best effort: where the kernel
+/// refuses, the thread stays.
+pub fn leave_cpu() {
+    let (Ok(allowed), Some(here)) = (rustix::thread::sched_getaffinity(None), current_cpu()) else { return };
+    let mut others = allowed;
+    others.unset(here as usize);
+    if others.count() > 0 && rustix::thread::sched_setaffinity(None, &others).is_ok() {
+        let restored = rustix::thread::sched_setaffinity(None, &allowed);
+        debug_assert!(restored.is_ok(), "the thread may run where it just might");
+    }
 }
 
 static PID: AtomicI32 = AtomicI32::new(0);

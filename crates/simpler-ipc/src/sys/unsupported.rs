@@ -46,9 +46,11 @@ pub fn futex_wait(_word: &AtomicU32, _expected: u32, _timeout: Option<Duration>)
 /// Nobody sleeps here.
 pub fn futex_wake_all(_word: &AtomicU32) {}
 
-pub fn cpus() -> u64 {
-    1
+pub fn current_cpu() -> Option<u32> {
+    None
 }
+
+pub fn leave_cpu() {}
 
 pub fn current_pid() -> i32 {
     std::process::id() as i32

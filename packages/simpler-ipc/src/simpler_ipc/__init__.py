@@ -6,7 +6,10 @@ Start with `Region`, put a `Mailbox` in it, fork, and give one side to each proc
 from __future__ import annotations
 
 from simpler_ipc._native import (
+    CANCELLED,
     CONTROL,
+    FAILED,
+    OK,
     SHUTDOWN,
     TASK,
     Doorbell,
@@ -14,18 +17,31 @@ from simpler_ipc._native import (
     Mailbox,
     MailboxClient,
     MailboxServer,
+    Notifier,
     Peer,
     Region,
     Reply,
     Request,
+    RequestFrame,
     WaitSet,
     __version__,
     exit_with,
 )
-from simpler_ipc.errors import FrameTooLarge, HeapRingFull, IpcError, PeerDied, WaitTimeout
+from simpler_ipc.errors import (
+    FrameTooLarge,
+    HeapRingFull,
+    IpcError,
+    PeerDied,
+    RequestCancelled,
+    RequestFailed,
+    WaitTimeout,
+)
 
 __all__ = [
+    "CANCELLED",
     "CONTROL",
+    "FAILED",
+    "OK",
     "SHUTDOWN",
     "TASK",
     "Doorbell",
@@ -36,11 +52,15 @@ __all__ = [
     "Mailbox",
     "MailboxClient",
     "MailboxServer",
+    "Notifier",
     "Peer",
     "PeerDied",
     "Region",
     "Reply",
     "Request",
+    "RequestCancelled",
+    "RequestFailed",
+    "RequestFrame",
     "WaitSet",
     "WaitTimeout",
     "__version__",

@@ -4,7 +4,7 @@ Timeouts are in seconds: None waits without limit, 0 only looks. Every wait rele
 KeyboardInterrupt on Ctrl-C (with whatever a Python signal handler raises). Sizes and offsets are in bytes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -22,6 +22,13 @@ CONTROL: Final = 2
 """Frame kind: change something in the server."""
 SHUTDOWN: Final = 3
 """Frame kind: reply, then leave."""
+
+OK: Final = 0
+"""Status of a reply: the server replied."""
+FAILED: Final = 1
+"""Status of a reply: the server could not do it; the payload is its message."""
+CANCELLED: Final = 2
+"""Status of a reply: the request was taken back before the server took it."""
 
 class Region:
     """Anonymous shared memory, all zero at first.
@@ -173,15 +180,44 @@ class Mailbox:
         """
 
 class MailboxClient:
-    """Posts requests, takes replies in the same order."""
+    """Posts requests, takes replies in the same order.
+
+    Several threads may use it at a time. It belongs to one process; a client made in another goes on where this one
+    stopped.
+    """
+
+    _aio: Any  # what simpler_ipc.aio keeps of its calls
 
     @property
     def in_flight(self) -> int:
-        """Requests posted whose reply has not been polled."""
+        """Requests posted whose reply has not been taken."""
 
     @property
     def free(self) -> int:
         """Frames that are free."""
+
+    @property
+    def frame_bytes(self) -> int: ...
+    def call(self, kind: int, payload: Buffer, timeout: float | None = None) -> Reply:
+        """Send a request and wait for its reply, also for a free frame. Several threads may call at a time.
+
+        Replies to other requests that come meanwhile are kept for `poll`. Raises FrameTooLarge, WaitTimeout, PeerDied
+        if a watched peer is gone. After one of the last two the request is cancelled or, if the server has taken it
+        already, its reply dropped when it comes.
+        """
+
+    def acall(self, kind: int, payload: Buffer, timeout: float | None = None) -> Coroutine[Any, Any, Reply]:
+        """As `call`, awaited in an asyncio event loop; any number at a time. Cancelling the task abandons the request.
+
+        `payload` is copied when a frame is free for it: do not change it before. Raises RuntimeError if the client has
+        calls in another running event loop.
+        """
+
+    def request(self, kind: int = 1, timeout: float | None = None) -> RequestFrame:
+        """A frame to be filled in place: `with client.request() as frame:`; posted when the block ends.
+
+        Waits for a free frame at the beginning of the block. Its reply comes to `poll`.
+        """
 
     def reserve(self) -> memoryview | None:
         """The whole payload of the next free frame, writable; None when all are in flight.
@@ -198,27 +234,93 @@ class MailboxClient:
     def send(self, kind: int, payload: Buffer) -> int | None:
         """Reserve, copy, post: the ticket; None when all frames are in flight. Raises FrameTooLarge."""
 
-    def poll(self) -> Reply | None:
-        """The reply to the oldest request if it is there, freeing its frame."""
+    def send_many(self, kind: int, payloads: Sequence[Buffer]) -> int:
+        """Send payloads until all frames are in flight: how many went. One look for a sleeping server serves all.
 
-    def call(self, kind: int, payload: Buffer, timeout: float | None = None) -> Reply:
-        """Send a request and wait for its reply; replies to older requests are kept for `poll`.
-
-        Raises FrameTooLarge, WaitTimeout, PeerDied if a watched peer is gone. After one of the last two the request
-        stays in flight.
+        Raises FrameTooLarge; those before the one that is too large are sent.
         """
+
+    def poll(self) -> Reply | None:
+        """The reply to the oldest request if it is there, freeing its frame. Not those that calls wait for."""
+
+    def poll_many(self, limit: int | None = None) -> list[Reply]:
+        """The replies that are there, oldest first, at most `limit`."""
+
+    def cancel(self, ticket: int) -> bool:
+        """Take a request back: True if it is certain that the server has not taken it and never will.
+
+        Its reply, with status CANCELLED, comes in its turn. False if it is too late or cannot be told: the reply tells.
+        Raises IpcError if no such request is in flight.
+        """
+
+    def begin(self, kind: int, payload: Buffer) -> int | None:
+        """The first of the three steps of `call`, for other ways of waiting: send; the ticket, None if none is free."""
+
+    def take(self, ticket: int) -> Reply | None:
+        """The second: the reply if it is there. Raises IpcError if nothing with that ticket was begun."""
+
+    def abandon(self, ticket: int) -> None:
+        """Instead of the second: cancel the request, or drop its reply when it comes."""
+
+    def notifier(self) -> Notifier:
+        """A file descriptor for event loops that wait for replies."""
 
     def watch(self, peer: Peer) -> None:
         """From now on waits end with PeerDied as soon as `peer` is gone and no reply is left."""
 
     def wait(self, timeout: float | None = None) -> None:
-        """Wait until `poll` gives something.
+        """Wait until the oldest request's reply is there: `poll` gives it, unless a call waits for it.
 
         Raises WaitTimeout, PeerDied if a watched peer is gone, IpcError if nothing is in flight.
         """
 
+class RequestFrame:
+    """A frame that is filled in place in a `with` block and posted at its end; after an exception nothing is sent.
+
+    Supports the buffer protocol, writable, inside the block only. Others may send meanwhile: the server gets requests
+    in the order in which their blocks began, so finish soon.
+    """
+
+    nbytes: int
+    """How much of the frame is the request: all of it unless set. Raises FrameTooLarge."""
+
+    @property
+    def payload(self) -> memoryview:
+        """The whole payload of the frame. Do not write to it after the block."""
+
+    @property
+    def ticket(self) -> int | None:
+        """The request's, once it is posted."""
+
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None: ...
+    def __buffer__(self, flags: int, /) -> memoryview: ...
+
+class Notifier:
+    """An eventfd that becomes readable when a client has a reply to take; for event loops other than asyncio's too.
+
+    A thread waits for the server's ring while the notifier is armed, and passes it on. It ends with this object.
+    """
+
+    def fileno(self) -> int: ...
+    def arm(self) -> None:
+        """Make the descriptor readable once, at the next reply or a watched peer's death. Requests are in flight."""
+
+    def clear(self) -> None:
+        """Make it unreadable again. Raises PeerDied if that was what happened."""
+
 class MailboxServer:
     """Receives requests in order, replies to them in order."""
+
+    def serve(self, handler: Callable[[Request], Buffer | None], timeout: float | None = None) -> None:
+        """Reply to each request with what `handler(request)` returns, until one of kind SHUTDOWN, replied to by itself.
+
+        An exception of the handler, or a reply that does not fit, becomes a reply with status FAILED, code 1 and its
+        type and message; KeyboardInterrupt and SystemExit end the loop. Raises as `recv`; `timeout` is for each
+        request.
+        """
 
     def recv(self, timeout: float | None = None) -> Request:
         """The next request. Several may be received before the first is replied to.
@@ -227,11 +329,20 @@ class MailboxServer:
         received and none replied to.
         """
 
+    def recv_many(self, limit: int | None = None, timeout: float | None = None) -> list[Request]:
+        """Waits for one as `recv`, and takes what else is there, at most `limit`."""
+
     def reply(self, code: int = 0, payload: Buffer | None = None) -> None:
         """Reply to the oldest request received and not replied to. `payload` may be the request's own bytes.
 
         Raises FrameTooLarge (the request stays unanswered), IpcError if there is no request.
         """
+
+    def reply_many(self, payloads: Sequence[Buffer]) -> None:
+        """Reply to as many of the oldest requests, each with code 0. One look for a sleeping client serves all."""
+
+    def fail(self, message: str, code: int = 1) -> None:
+        """Reply with status FAILED to the oldest request. A message that does not fit into the frame is cut."""
 
     def watch(self, peer: Peer) -> None:
         """From now on `recv` ends with PeerDied as soon as `peer` is gone and no request is left."""
@@ -248,11 +359,24 @@ class Reply:
         """The kind of the request."""
 
     @property
+    def status(self) -> int:
+        """OK, FAILED or CANCELLED."""
+
+    @property
     def code(self) -> int:
-        """32 bits, signed; 0 for success."""
+        """32 bits, signed; what it means is between client and server.
+
+        -2**31 with status FAILED: the server was killed while it wrote its reply over the request.
+        """
 
     @property
     def payload(self) -> bytes: ...
+    @property
+    def message(self) -> str:
+        """What the server says of a failure; empty if there is none."""
+
+    def result(self) -> bytes:
+        """The payload. Raises RequestFailed, RequestCancelled."""
 
 class Request:
     """A request in its frame. Its bytes are valid until it is replied to; the memory stays mapped even then."""
@@ -279,6 +403,19 @@ class WaitSet:
     def __init__(self, doorbell: Doorbell) -> None:
         """`doorbell` is the one the clients were made with."""
 
+    def add(self, client: MailboxClient) -> None:
+        """From now on `harvest` takes its replies. Raises ValueError if it waits at another doorbell."""
+
+    def remove(self, client: MailboxClient) -> None:
+        """End that. Nothing happens if it was not added."""
+
+    def harvest(self, timeout: float | None = None, limit: int | None = None) -> list[tuple[MailboxClient, Reply]]:
+        """Replies of any clients, at most `limit`; waits until there is one.
+
+        Fair: clients are asked in turn for one reply each, beginning behind the one that was last served. Raises
+        WaitTimeout; PeerDied once for each watched peer that dies, when no reply is left.
+        """
+
     def watch(self, peer: Peer) -> None:
         """From now on its death rings the doorbell and ends a wait."""
 
@@ -288,11 +425,11 @@ class WaitSet:
     def wait(self, seen: int, timeout: float | None = None) -> int:
         """Wait until the doorbell's count is other than `seen`, or a peer has died since the last wait; the count.
 
-        Ask the peers which one. Each death ends one wait at least, whatever `seen` is. Raises WaitTimeout.
+        Ask the peers which one. Each death ends one wait, whatever `seen` is. Raises WaitTimeout.
         """
 
     def close(self) -> None:
-        """Forget every peer. The watcher thread ends with the process's last watch. Closing twice is fine."""
+        """Forget every peer and client. The watcher thread ends with the process's last watch. Twice is fine."""
 
     def __enter__(self) -> Self: ...
     def __exit__(

@@ -36,6 +36,34 @@ class FrameTooLarge(IpcError, ValueError):
     """A payload does not fit into a frame of the mailbox; nothing was sent."""
 
 
-for _error in (IpcError, PeerDied, HeapRingFull, WaitTimeout, FrameTooLarge):
+class RequestFailed(IpcError):
+    """The server could not do what was asked: `Reply.result()` of a reply with status FAILED.
+
+    `ticket` is the request's, `code` and `message` are the server's.
+    """
+
+    def __init__(self, ticket: int, code: int, message: str) -> None:
+        super().__init__(ticket, code, message)
+        self.ticket = ticket
+        self.code = code
+        self.message = message
+
+    def __str__(self) -> str:
+        return f"request {self.ticket} failed with code {self.code}: {self.message}"
+
+
+class RequestCancelled(IpcError):
+    """The request was taken back before the server took it: `Reply.result()` of a reply with status CANCELLED."""
+
+    def __init__(self, ticket: int) -> None:
+        super().__init__(ticket)
+        self.ticket = ticket
+
+    def __str__(self) -> str:
+        return f"request {self.ticket} was cancelled"
+
+
+_errors = (IpcError, PeerDied, HeapRingFull, WaitTimeout, FrameTooLarge, RequestFailed, RequestCancelled)
+for _error in _errors:
     _error.__module__ = "simpler_ipc"  # where users find them, and what tracebacks and pickles say
-del _error
+del _error, _errors

@@ -1,0 +1,126 @@
+//! Notifiers: an eventfd that becomes readable when a client has a reply to take, for event loops.
+//!
+//! The server rings a bell in shared memory, which no event loop can wait for. A thread of the client's process waits
+//! there and passes the ring on. It only waits while it is asked to: between two [`Notifier::arm`] it sleeps on a
+//! condition of the process, so that calls that wait by themselves cost no ring more.
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crate::error::{Error, Result};
+use crate::mailbox::ReplyWaiter;
+use crate::sys;
+use crate::wait::{Interrupted, Patience};
+
+/// See the module's text. Its thread ends when it is dropped.
+#[derive(Debug)]
+pub struct Notifier {
+    pid: i32,
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    event: sys::Nudge,
+    waiter: Arc<ReplyWaiter>,
+    wanted: Mutex<Wanted>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Wanted {
+    armed: bool,
+    ended: bool,
+    /// What ended the last wait, if it was no reply.
+    trouble: Option<Error>,
+}
+
+/// The end is noticed at the latest after this long, if it comes in the instant between asking and falling asleep.
+const ASK_EVERY: Duration = Duration::from_millis(500);
+
+impl Notifier {
+    /// For the client that `waiter` is of.
+    ///
+    /// # Errors
+    /// [`Error::Os`] if the eventfd or the thread cannot be had; [`Error::Unsupported`].
+    pub fn new(waiter: Arc<ReplyWaiter>) -> Result<Self> {
+        let (wanted, changed) = (Mutex::default(), Condvar::new());
+        let shared = Arc::new(Shared { event: sys::Nudge::new()?, waiter, wanted, changed });
+        let body = shared.clone();
+        let thread = Some(sys::spawn_without_signals("ipc-notifier", move || body.run())?);
+        Ok(Notifier { pid: sys::current_pid(), shared, thread })
+    }
+
+    /// The eventfd.
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.shared.event.as_fd()
+    }
+
+    /// From now on the next reply, or a watched peer's death, makes the eventfd readable, once. There is a request in
+    /// flight.
+    pub fn arm(&self) {
+        self.shared.lock().armed = true;
+        self.shared.changed.notify_one();
+    }
+
+    /// Makes the eventfd unreadable again.
+    ///
+    /// # Errors
+    /// What ended the wait if it was no reply: [`Error::PeerDied`], [`Error::Corrupted`].
+    pub fn clear(&self) -> Result<()> {
+        self.shared.event.reset()?;
+        match self.shared.lock().trouble.take() {
+            None => Ok(()),
+            Some(trouble) => Err(trouble),
+        }
+    }
+}
+
+impl Drop for Notifier {
+    fn drop(&mut self) {
+        // A forked child has no such thread, and its lock may be held for ever.
+        if self.pid != sys::current_pid() {
+            return;
+        }
+        self.shared.lock().ended = true;
+        self.shared.changed.notify_one();
+        self.shared.waiter.wake();
+        if let Some(thread) = self.thread.take() {
+            let joined = thread.join();
+            debug_assert!(joined.is_ok(), "the notifier panicked");
+        }
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Wanted> {
+        self.wanted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether to wait for a reply; false at the end.
+    fn asked(&self) -> bool {
+        let until = |wanted: &mut Wanted| !wanted.armed && !wanted.ended;
+        let mut wanted = self.changed.wait_while(self.lock(), until).unwrap_or_else(PoisonError::into_inner);
+        wanted.armed = false;
+        !wanted.ended
+    }
+
+    fn run(&self) {
+        while self.asked() {
+            let mut ended = || if self.lock().ended { Err(Interrupted) } else { Ok(()) };
+            let waited = self.waiter.wait(&mut Patience::forever().interrupted_by(&mut ended, ASK_EVERY));
+            match waited {
+                Err(Error::Interrupted) => return,
+                // The reply was taken while this thread was on its way.
+                Ok(()) | Err(Error::Misused(_)) => {}
+                Err(trouble) => self.lock().trouble = Some(trouble),
+            }
+            if let Err(error) = self.event.nudge() {
+                self.lock().trouble = Some(error);
+            }
+        }
+    }
+}

@@ -1,0 +1,132 @@
+"""Calls that an asyncio event loop waits for: what `MailboxClient.acall` does."""
+
+from __future__ import annotations
+
+import asyncio
+import weakref
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from simpler_ipc._native import MailboxClient, Reply
+from simpler_ipc.errors import WaitTimeout
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+
+class _Calls:
+    """The calls of one client in one event loop, by ticket; and those that wait for a free frame, in order."""
+
+    def __init__(self, client: MailboxClient, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self.notifier = client.notifier()
+        self.pending: dict[int, asyncio.Future[Reply]] = {}
+        self.waiting: deque[tuple[int, Buffer, asyncio.Future[Reply]]] = deque()
+        self.listening = False
+
+    def begin(self, client: MailboxClient, kind: int, payload: Buffer) -> asyncio.Future[Reply]:
+        future: asyncio.Future[Reply] = self.loop.create_future()
+        ticket = None if self.waiting else client.begin(kind, payload)
+        if ticket is None:
+            self.waiting.append((kind, payload, future))
+        else:
+            self.pending[ticket] = future
+        self.listen(client)
+        return future
+
+    def end(self, client: MailboxClient, future: asyncio.Future[Reply]) -> None:
+        """Forgets a call that nobody waits for any more."""
+        for ticket in [ticket for ticket, pending in self.pending.items() if pending is future]:
+            del self.pending[ticket]
+            client.abandon(ticket)
+        self.waiting = deque(entry for entry in self.waiting if entry[2] is not future)
+        self.listen(client)
+
+    def listen(self, client: MailboxClient) -> None:
+        """Waits for the next reply as long as there is a call."""
+        wanted = bool(self.pending or self.waiting)
+        if wanted and not self.listening:
+            self.loop.add_reader(self.notifier.fileno(), _on_reply(client))
+        elif self.listening and not wanted:
+            self.loop.remove_reader(self.notifier.fileno())
+        self.listening = wanted
+        if wanted:
+            self.notifier.arm()
+
+    def advance(self, client: MailboxClient) -> None:
+        """Hands out the replies that are there, and sends what there is room for now."""
+        try:
+            self.notifier.clear()
+            self.take_replies(client)
+            self.send_waiting(client)
+        except Exception as error:  # the peer is dead, the memory spoilt: every call ends with it
+            self.fail(client, error)
+        self.listen(client)
+
+    def take_replies(self, client: MailboxClient) -> None:
+        for ticket in sorted(self.pending):
+            reply = client.take(ticket)
+            if reply is None:
+                break
+            future = self.pending.pop(ticket)
+            if not future.done():
+                future.set_result(reply)
+
+    def send_waiting(self, client: MailboxClient) -> None:
+        while self.waiting:
+            kind, payload, future = self.waiting[0]
+            ticket = client.begin(kind, payload)
+            if ticket is None:
+                break
+            self.waiting.popleft()
+            self.pending[ticket] = future
+
+    def fail(self, client: MailboxClient, error: Exception) -> None:
+        futures = [*self.pending.values(), *(future for _, _, future in self.waiting)]
+        for ticket in self.pending:
+            client.abandon(ticket)
+        self.pending.clear()
+        self.waiting.clear()
+        for future in futures:
+            if not future.done():
+                future.set_exception(error)
+
+
+def _on_reply(client: MailboxClient) -> Callable[[], None]:
+    known = weakref.ref(client)  # the loop does not keep the client alive
+
+    def on_reply() -> None:
+        if (client := known()) is not None:
+            client._aio.advance(client)
+
+    return on_reply
+
+
+def _calls_of(client: MailboxClient) -> _Calls:
+    loop = asyncio.get_running_loop()
+    calls: _Calls | None = client._aio
+    if calls is None or calls.loop is not loop:
+        if calls is not None and calls.listening and not calls.loop.is_closed():
+            raise RuntimeError("the client has calls in another event loop, which still runs")
+        calls = client._aio = _Calls(client, loop)
+    return calls
+
+
+async def call(client: MailboxClient, kind: int, payload: Buffer, timeout: float | None) -> Reply:
+    """See `MailboxClient.acall`."""
+    if timeout is not None and not timeout >= 0:
+        raise ValueError(f"a timeout is None or not negative, not {timeout}")
+    if memoryview(payload).nbytes > client.frame_bytes:
+        client.send(kind, payload)  # raises, naming both sizes
+    calls = _calls_of(client)
+    future = calls.begin(client, kind, payload)
+    try:
+        async with asyncio.timeout(timeout):
+            return await future
+    except TimeoutError as error:
+        if isinstance(error, WaitTimeout):
+            raise
+        raise WaitTimeout(f"waited {timeout:.3f} s for a reply") from None
+    finally:
+        calls.end(client, future)
