@@ -352,6 +352,7 @@ def test_an_awaited_call_ends_with_its_timeout_its_task_and_its_peer(fork: Fork)
 
 
 def test_nothing_is_left_of_a_notifier(client: MailboxClient, threads: Callable[[], int], open_fds: Callable) -> None:
+    gc.collect()  # what earlier tests left in cycles
     before = threads(), open_fds()
     notifier = client.notifier()
     assert threads() == before[0] + 1
