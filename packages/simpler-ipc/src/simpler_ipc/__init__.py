@@ -14,15 +14,27 @@ from simpler_ipc._native import (
     Mailbox,
     MailboxClient,
     MailboxServer,
+    NamedRegion,
     Peer,
     Region,
     Reply,
     Request,
     WaitSet,
     __version__,
+    clean_names,
     exit_with,
+    named_regions,
 )
-from simpler_ipc.errors import FrameTooLarge, HeapRingFull, IpcError, PeerDied, WaitTimeout
+from simpler_ipc.errors import (
+    FrameTooLarge,
+    HeapRingFull,
+    IpcError,
+    PeerDied,
+    RegionExists,
+    RegionNotFound,
+    UnsupportedPlatform,
+    WaitTimeout,
+)
 
 __all__ = [
     "CONTROL",
@@ -36,13 +48,19 @@ __all__ = [
     "Mailbox",
     "MailboxClient",
     "MailboxServer",
+    "NamedRegion",
     "Peer",
     "PeerDied",
     "Region",
+    "RegionExists",
+    "RegionNotFound",
     "Reply",
     "Request",
+    "UnsupportedPlatform",
     "WaitSet",
     "WaitTimeout",
     "__version__",
+    "clean_names",
     "exit_with",
+    "named_regions",
 ]
