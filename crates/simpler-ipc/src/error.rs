@@ -115,8 +115,8 @@ pub enum Error {
 
     /// The operating system lacks what this needs.
     #[error(
-        "{what} needs {needs}, which this system lacks: run it on Linux 5.4 or later; \
-         `python -m simpler_ipc doctor` tells what else is missing"
+        "{what} needs {needs}, which is not to be had here: use Linux 5.4 or later, and allow it where a sandbox or a \
+         container takes it away; `python -m simpler_ipc doctor` tells what else is missing"
     )]
     UnsupportedPlatform {
         /// What was asked for.

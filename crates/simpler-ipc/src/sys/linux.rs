@@ -23,7 +23,10 @@ use crate::protocol::futex::Slept;
 /// Anonymous memory of `nbytes`, zero, which nobody can shrink or grow: no access to a mapping of it can fault.
 pub fn memory_create(name: &str, nbytes: usize) -> Result<OwnedFd> {
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-    let fd = rustix::fs::memfd_create(name, flags).map_err(|e| Error::os("memfd_create", e))?;
+    let fd = rustix::fs::memfd_create(name, flags).map_err(|e| match e {
+        Errno::NOSYS => Error::UnsupportedPlatform { what: "a region", needs: "memfd_create" },
+        error => Error::os("memfd_create", error),
+    })?;
     rustix::fs::ftruncate(&fd, nbytes as u64).map_err(|e| Error::os(format!("ftruncate to {nbytes} bytes"), e))?;
     rustix::fs::fcntl_add_seals(&fd, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)
         .map_err(|e| Error::os("sealing a memfd", e))?;
@@ -194,6 +197,7 @@ pub fn process_open(pid: i32) -> Result<Option<OwnedFd>> {
     match rustix::process::pidfd_open(pid, PidfdFlags::empty()) {
         Ok(fd) => Ok(Some(fd)),
         Err(Errno::SRCH) => Ok(None),
+        Err(Errno::NOSYS) => Err(Error::UnsupportedPlatform { what: "watching a process", needs: "pidfd_open" }),
         Err(error) => Err(Error::os(format!("pidfd_open of process {pid}"), error)),
     }
 }
