@@ -2,7 +2,7 @@
 //!
 //! The classes are written in Python (`simpler_ipc.errors`): they have two bases each, and pickle.
 
-use pyo3::exceptions::{PyNotImplementedError, PyOSError, PyValueError};
+use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyType;
@@ -15,6 +15,9 @@ static WAIT_TIMEOUT: PyOnceLock<Py<PyType>> = PyOnceLock::new();
 static FRAME_TOO_LARGE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
 static REQUEST_FAILED: PyOnceLock<Py<PyType>> = PyOnceLock::new();
 static REQUEST_CANCELLED: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+static REGION_EXISTS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+static REGION_NOT_FOUND: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+static UNSUPPORTED_PLATFORM: PyOnceLock<Py<PyType>> = PyOnceLock::new();
 
 const MODULE: &str = "simpler_ipc.errors";
 
@@ -46,7 +49,15 @@ fn exception(py: Python<'_>, error: &Error) -> PyResult<PyErr> {
         Error::WaitTimeout { .. } => WAIT_TIMEOUT.import(py, MODULE, "WaitTimeout")?.call1((message,))?,
         Error::FrameTooLarge { .. } => FRAME_TOO_LARGE.import(py, MODULE, "FrameTooLarge")?.call1((message,))?,
         Error::Invalid(_) | Error::UnknownBlock { .. } => return Ok(PyValueError::new_err(message)),
-        Error::Unsupported(_) => return Ok(PyNotImplementedError::new_err(message)),
+        Error::RegionExists { name, pid } => {
+            REGION_EXISTS.import(py, MODULE, "RegionExists")?.call1((message, name, *pid))?
+        }
+        Error::RegionNotFound { name, .. } => {
+            REGION_NOT_FOUND.import(py, MODULE, "RegionNotFound")?.call1((message, name))?
+        }
+        Error::UnsupportedPlatform { .. } => {
+            UNSUPPORTED_PLATFORM.import(py, MODULE, "UnsupportedPlatform")?.call1((message,))?
+        }
         Error::Os { source, .. } => return Ok(PyOSError::new_err((source.raw_os_error(), message))),
         _ => IPC_ERROR.import(py, MODULE, "IpcError")?.call1((message,))?,
     };

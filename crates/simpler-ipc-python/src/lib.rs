@@ -24,6 +24,9 @@ use simpler_ipc::{Kind, Status};
 #[pymodule]
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<region::Region>()?;
+    module.add_class::<region::NamedRegion>()?;
+    module.add_function(wrap_pyfunction!(region::named_regions, module)?)?;
+    module.add_function(wrap_pyfunction!(region::clean_names, module)?)?;
     module.add_class::<doorbell::Doorbell>()?;
     module.add_class::<peer::Peer>()?;
     module.add_class::<wait_set::WaitSet>()?;

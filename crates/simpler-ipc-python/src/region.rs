@@ -1,19 +1,21 @@
-//! `Region`.
+//! `Region`, and the names of regions.
 
 use std::ffi::c_int;
 use std::os::fd::{AsRawFd, BorrowedFd};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use pyo3::exceptions::{PyBufferError, PyValueError};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
+use simpler_ipc::named::{self, Pause};
+use simpler_ipc::Error;
 
 use crate::bytes::fill_view;
 use crate::errors::OrRaise;
 
-/// Anonymous shared memory: sealed, sparse, inherited by fork, mapped elsewhere from its file descriptor.
+/// Shared memory: sealed, sparse, inherited by fork, mapped elsewhere by file descriptor, by name, or by pickling.
 #[pyclass(frozen, module = "simpler_ipc")]
 pub struct Region {
     region: Mutex<Option<simpler_ipc::Region>>,
@@ -21,7 +23,8 @@ pub struct Region {
 }
 
 impl Region {
-    fn of(region: simpler_ipc::Region) -> Self {
+    /// A Python object of its own for a region: what lies in one pickles as this and its shape.
+    pub fn of(region: simpler_ipc::Region) -> Self {
         Region { region: Mutex::new(Some(region)), views: AtomicUsize::new(0) }
     }
 
@@ -32,12 +35,58 @@ impl Region {
     }
 }
 
+/// Prefaulting looks for signals after this much: some hundredths of a second.
+const PREFAULT_STEP: usize = 64 << 20;
+
+/// Runs `body`, which may have to pause: without the GIL then, and ended by signals. Between pauses the GIL is kept, so
+/// that no fork copies a lock that is held.
+fn pausing<T>(py: Python<'_>, body: impl FnOnce(Pause<'_>) -> simpler_ipc::Result<T>) -> PyResult<T> {
+    let mut raised = None;
+    let result = body(&mut |nap| {
+        py.detach(|| std::thread::sleep(nap));
+        py.check_signals().map_err(|error| {
+            raised = Some(error);
+            Error::Interrupted
+        })
+    });
+    match (result, raised) {
+        (Err(Error::Interrupted), Some(raised)) => Err(raised),
+        (result, _) => result.or_raise(py),
+    }
+}
+
+/// Takes away the names of regions that outlive the interpreter's objects.
+#[pyfunction]
+fn release_names(py: Python<'_>) -> PyResult<()> {
+    simpler_ipc::Region::release_all_names().or_raise(py)
+}
+
+/// Has `release_names` called when this process ends as Python programs do.
+fn release_names_at_exit(py: Python<'_>) -> PyResult<()> {
+    static REGISTERED_IN: AtomicU32 = AtomicU32::new(0);
+    let here = std::process::id();
+    if REGISTERED_IN.swap(here, Ordering::Relaxed) == here {
+        return Ok(());
+    }
+    let release = wrap_pyfunction!(release_names, py)?;
+    py.import("atexit")?.call_method1("register", (&release,))?;
+    // Forked children of multiprocessing leave without atexit, but call what is registered there.
+    let modules = py.import("sys")?.getattr("modules")?;
+    if modules.contains("multiprocessing.util")? {
+        let arguments = PyDict::new(py);
+        arguments.set_item("exitpriority", 0)?;
+        let util = py.import("multiprocessing.util")?;
+        util.call_method("Finalize", (py.None(), &release), Some(&arguments))?;
+    }
+    Ok(())
+}
+
 #[pymethods]
 impl Region {
     #[new]
-    #[pyo3(signature = (nbytes, *, name = "simpler-ipc"))]
-    fn new(py: Python<'_>, nbytes: usize, name: &str) -> PyResult<Self> {
-        Ok(Self::of(simpler_ipc::Region::anonymous(nbytes, name).or_raise(py)?))
+    #[pyo3(signature = (nbytes, *, label = "simpler-ipc"))]
+    fn new(py: Python<'_>, nbytes: usize, label: &str) -> PyResult<Self> {
+        Ok(Self::of(simpler_ipc::Region::anonymous(nbytes, label).or_raise(py)?))
     }
 
     #[staticmethod]
@@ -49,6 +98,35 @@ impl Region {
         // number that is no open descriptor is refused by the kernel.
         let fd = unsafe { BorrowedFd::borrow_raw(fd) };
         Ok(Self::of(simpler_ipc::Region::from_fd(fd).or_raise(py)?))
+    }
+
+    #[staticmethod]
+    fn create(py: Python<'_>, name: &str, nbytes: usize) -> PyResult<Self> {
+        let region = pausing(py, |pause| simpler_ipc::Region::create_pausing(name, nbytes, pause))?;
+        release_names_at_exit(py)?;
+        Ok(Self::of(region))
+    }
+
+    #[staticmethod]
+    fn attach(py: Python<'_>, name: &str) -> PyResult<Self> {
+        Ok(Self::of(pausing(py, |pause| simpler_ipc::Region::attach_pausing(name, pause))?))
+    }
+
+    /// For unpickling: as `from_fd`, but the mapping that this process has already if it has one.
+    #[staticmethod]
+    fn _join(py: Python<'_>, fd: i32, name: Option<&str>) -> PyResult<Self> {
+        // SAFETY: as in `from_fd`; the descriptor comes from multiprocessing or from a region.
+        let fd = unsafe { BorrowedFd::borrow_raw(fd) };
+        Ok(Self::of(simpler_ipc::Region::join(fd, name).or_raise(py)?))
+    }
+
+    fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        slf.py().import("simpler_ipc._pickling")?.call_method1("reduce", (slf,))
+    }
+
+    #[getter]
+    fn name(&self) -> PyResult<Option<String>> {
+        Ok(self.open()?.name().map(str::to_owned))
     }
 
     #[getter]
@@ -111,12 +189,24 @@ impl Region {
         Ok(self.open()?.contains(address, nbytes))
     }
 
-    fn discard(&self, py: Python<'_>, offset: usize, nbytes: usize) -> PyResult<()> {
+    #[pyo3(signature = (offset = 0, nbytes = None))]
+    fn prefault(&self, py: Python<'_>, offset: usize, nbytes: Option<usize>) -> PyResult<()> {
         let region = self.open()?;
-        py.detach(|| region.discard(offset, nbytes)).or_raise(py)
+        let nbytes = nbytes.unwrap_or_else(|| region.nbytes().saturating_sub(offset));
+        region.window(offset, nbytes).or_raise(py)?; // all of it, before the first step
+        for done in (0..nbytes).step_by(PREFAULT_STEP) {
+            py.detach(|| region.prefault(offset + done, PREFAULT_STEP.min(nbytes - done))).or_raise(py)?;
+            py.check_signals()?;
+        }
+        Ok(())
     }
 
-    fn close(&self) -> PyResult<()> {
+    fn punch(&self, py: Python<'_>, offset: usize, nbytes: usize) -> PyResult<()> {
+        let region = self.open()?;
+        py.detach(|| region.punch(offset, nbytes)).or_raise(py)
+    }
+
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
         let views = self.views.load(Ordering::Relaxed);
         if views > 0 {
             return Err(PyBufferError::new_err(format!(
@@ -124,16 +214,15 @@ impl Region {
             )));
         }
         let region = self.region.lock().unwrap_or_else(PoisonError::into_inner).take();
-        drop(region);
-        Ok(())
+        region.map_or(Ok(()), |region| pausing(py, |pause| region.release_name_pausing(pause)))
     }
 
     fn __enter__(slf: Py<Self>) -> Py<Self> {
         slf
     }
 
-    fn __exit__(&self, _type: &Bound<'_, PyAny>, _value: &Bound<'_, PyAny>, _trace: &Bound<'_, PyAny>) -> PyResult<()> {
-        self.close()
+    fn __exit__(&self, kind: &Bound<'_, PyAny>, _value: &Bound<'_, PyAny>, _trace: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.close(kind.py())
     }
 
     fn __len__(&self) -> PyResult<usize> {
@@ -143,7 +232,13 @@ impl Region {
     fn __repr__(&self) -> String {
         match self.open() {
             Ok(region) => {
-                format!("Region({} bytes at {:#x}, fd {})", region.nbytes(), region.address(), region.fd().as_raw_fd())
+                let name = region.name().map_or_else(String::new, |name| format!("{name:?}, "));
+                format!(
+                    "Region({name}{} bytes at {:#x}, fd {})",
+                    region.nbytes(),
+                    region.address(),
+                    region.fd().as_raw_fd()
+                )
             }
             Err(_) => "Region(closed)".to_owned(),
         }
@@ -161,4 +256,50 @@ impl Region {
     unsafe fn __releasebuffer__(&self, _view: *mut ffi::Py_buffer) {
         self.views.fetch_sub(1, Ordering::Relaxed);
     }
+}
+
+/// A name of a region and what is known of it.
+#[pyclass(frozen, get_all, module = "simpler_ipc")]
+pub struct NamedRegion {
+    name: String,
+    nbytes: Option<u64>,
+    resident: Option<u64>,
+    pid: Option<i32>,
+    start_time: Option<u64>,
+    created: f64,
+    alive: Option<bool>,
+    note: String,
+}
+
+impl From<named::NamedRegion> for NamedRegion {
+    fn from(region: named::NamedRegion) -> Self {
+        let named::NamedRegion { name, nbytes, resident, pid, start_time, created, alive, note } = region;
+        NamedRegion { name, nbytes, resident, pid, start_time, created, alive, note }
+    }
+}
+
+#[pymethods]
+impl NamedRegion {
+    fn __repr__(&self) -> String {
+        let standing = match self.alive {
+            Some(true) => "alive",
+            Some(false) => "stale",
+            None => "unknown",
+        };
+        format!("NamedRegion({:?}, {standing})", self.name)
+    }
+}
+
+/// named_regions(): the names of this user's regions, and who owns them.
+#[pyfunction]
+pub fn named_regions(py: Python<'_>) -> PyResult<Vec<NamedRegion>> {
+    Ok(named::named_regions().or_raise(py)?.into_iter().map(NamedRegion::from).collect())
+}
+
+/// clean_names(names=None): removes names whose owner is gone, of those given or of all.
+#[pyfunction]
+#[pyo3(signature = (names = None))]
+pub fn clean_names(py: Python<'_>, names: Option<Vec<String>>) -> PyResult<Vec<NamedRegion>> {
+    let chosen = |name: &str| names.as_ref().is_none_or(|names| names.iter().any(|chosen| chosen == name));
+    Ok(named::clean(chosen).or_raise(py)?.into_iter().map(NamedRegion::from).collect())
 }

@@ -86,9 +86,44 @@ pub enum Error {
     #[error("the wait was interrupted")]
     Interrupted,
 
+    /// A named region cannot be created: its name has a living owner.
+    #[error("region '{name}' exists: process {pid} owns it; attach to it, choose another name, or end that process")]
+    RegionExists {
+        /// The name asked for.
+        name: String,
+        /// The process that owns it.
+        pid: i32,
+    },
+
+    /// There is no region of that name, or only what a dead owner left.
+    #[error("no region '{name}': {why}")]
+    RegionNotFound {
+        /// The name asked for.
+        name: String,
+        /// What is there instead, and what to do.
+        why: String,
+    },
+
+    /// A name is taken by something that this process cannot judge or may not use: it is left alone.
+    #[error("region '{name}' cannot be used: {why}")]
+    RegionUnusable {
+        /// The name asked for.
+        name: String,
+        /// What is there, and what to do.
+        why: String,
+    },
+
     /// The operating system lacks what this needs.
-    #[error("{0} needs Linux (memfd, futex and pidfd); this system has none of them")]
-    Unsupported(&'static str),
+    #[error(
+        "{what} needs {needs}, which is not to be had here: use Linux 5.4 or later, and allow it where a sandbox or a \
+         container takes it away; `python -m simpler_ipc doctor` tells what else is missing"
+    )]
+    UnsupportedPlatform {
+        /// What was asked for.
+        what: &'static str,
+        /// What it stands on.
+        needs: &'static str,
+    },
 
     /// The operating system refused.
     #[error("{action}: {source}")]

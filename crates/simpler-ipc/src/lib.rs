@@ -2,7 +2,8 @@
 //!
 //! | module | what it holds |
 //! | --- | --- |
-//! | [`region`] | [`Region`]: anonymous, sealed, sparse shared memory |
+//! | [`region`] | [`Region`]: sealed, sparse shared memory, anonymous or named |
+//! | [`named`] | [`named_regions`]: names of regions, who owns them, which are stale |
 //! | [`doorbell`] | [`Doorbell`]: a "something changed" counter that a process can sleep on |
 //! | [`mailbox`] | [`Mailbox`]: an ordered lane of request/reply frames between two processes |
 //! | [`heap_ring`] | [`HeapRing`]: a ring allocator whose blocks any process may release |
@@ -46,6 +47,7 @@ pub mod doorbell;
 pub mod error;
 pub mod heap_ring;
 pub mod mailbox;
+pub mod named;
 pub mod notifier;
 pub mod peer;
 #[doc(hidden)]
@@ -62,6 +64,7 @@ pub use doorbell::Doorbell;
 pub use error::{Error, Result};
 pub use heap_ring::HeapRing;
 pub use mailbox::{Claim, Mailbox, MailboxClient, MailboxServer, Reply, ReplyView, Request, SharedClient};
+pub use named::{named_regions, NamedRegion};
 pub use notifier::Notifier;
 pub use peer::{exit_with, Exit, Peer};
 pub use protocol::frame::{Kind, Status};

@@ -45,7 +45,7 @@ impl Notifier {
     /// For the client that `waiter` is of.
     ///
     /// # Errors
-    /// [`Error::Os`] if the eventfd or the thread cannot be had; [`Error::Unsupported`].
+    /// [`Error::Os`] if the eventfd or the thread cannot be had; [`Error::UnsupportedPlatform`].
     pub fn new(waiter: Arc<ReplyWaiter>) -> Result<Self> {
         let (wanted, changed) = (Mutex::default(), Condvar::new());
         let shared = Arc::new(Shared { event: sys::Nudge::new()?, waiter, wanted, changed });

@@ -47,7 +47,7 @@ impl Peer {
     /// The process that has the id `pid` now. To hold one's parent without a race, open oneself and fork.
     ///
     /// # Errors
-    /// [`Error::PeerDied`] if there is none; [`Error::Os`]; [`Error::Unsupported`].
+    /// [`Error::PeerDied`] if there is none; [`Error::Os`]; [`Error::UnsupportedPlatform`].
     pub fn open(pid: i32) -> Result<Self> {
         match sys::process_open(pid)? {
             Some(fd) => Ok(Peer(Arc::new(Process { pid, fd, gone: AtomicBool::new(false), exit: OnceLock::new() }))),
@@ -132,7 +132,7 @@ pub const ORPHANED: i32 = 1;
 /// inherited by further forks.
 ///
 /// # Errors
-/// [`Error::Os`] if the thread cannot be started; [`Error::Unsupported`].
+/// [`Error::Os`] if the thread cannot be started; [`Error::UnsupportedPlatform`].
 pub fn exit_with(peer: &Peer) -> Result<()> {
     let peer = peer.clone();
     let body = move || loop {

@@ -1,15 +1,17 @@
-//! Regions: anonymous shared memory that cannot be taken away.
+//! Regions: shared memory that cannot be taken away.
 //!
 //! A region is a memfd, sealed so that no process can shrink it: an access to its mapping never faults. It is sparse: a
-//! page costs nothing until it is touched, and [`Region::discard`] gives pages back. A fork inherits it at the same
-//! address; any other process maps it from its file descriptor with [`Region::from_fd`].
+//! page costs nothing until it is touched, [`Region::prefault`] makes pages ahead of time, and [`Region::punch`] gives
+//! them back. A fork inherits it at the same address; any other process maps it from its file descriptor with
+//! [`Region::from_fd`], or by its name with [`Region::attach`] if it was made with one ([`Region::create`]).
 
 use std::marker::PhantomData;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::ptr::{self, NonNull};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use crate::error::{Error, Result};
+use crate::named::{self, OwnedName, Pause};
 use crate::protocol::bell::Bell;
 use crate::protocol::frame::FrameHeader;
 use crate::protocol::lane::LaneHeader;
@@ -27,6 +29,9 @@ struct Mapping {
     nbytes: usize,
     fd: OwnedFd,
     identity: u64,
+    name: Option<String>,
+    /// In the process that gave the name.
+    owned: Mutex<Option<OwnedName>>,
 }
 
 // SAFETY: a mapping belongs to the process, not to a thread; the bytes are reached by atomics or raw copies only.
@@ -34,8 +39,31 @@ unsafe impl Send for Mapping {}
 // SAFETY: as above; nothing in `Mapping` itself changes after construction.
 unsafe impl Sync for Mapping {}
 
+impl Mapping {
+    fn fresh(nbytes: usize, label: &str) -> Result<Self> {
+        if nbytes == 0 {
+            return Err(Error::Invalid("a region needs at least one byte".to_owned()));
+        }
+        if i64::try_from(nbytes).is_err() {
+            return Err(Error::Invalid(format!("a region of {nbytes} bytes is larger than any file")));
+        }
+        if label.len() > 249 || label.contains('\0') {
+            return Err(Error::Invalid("a region's label has at most 249 bytes and no NUL".to_owned()));
+        }
+        Self::new(sys::memory_create(label, nbytes)?, nbytes, None)
+    }
+
+    fn new(fd: OwnedFd, nbytes: usize, name: Option<String>) -> Result<Self> {
+        let identity = sys::memory_identity(fd.as_fd())?;
+        let address = sys::map(fd.as_fd(), nbytes)?;
+        Ok(Mapping { address, nbytes, fd, identity, name, owned: Mutex::new(None) })
+    }
+}
+
 impl Drop for Mapping {
     fn drop(&mut self) {
+        // The name goes first: it must not lead to a descriptor that is closed.
+        drop(self.owned.get_mut().unwrap_or_else(PoisonError::into_inner).take());
         // SAFETY: the last owner is gone; `Window` and `Overlaid` are owners, so nothing points into the mapping.
         unsafe { sys::unmap(self.address, self.nbytes) };
     }
@@ -45,40 +73,106 @@ impl Drop for Mapping {
 static MAPPED: Mutex<Vec<Weak<Mapping>>> = Mutex::new(Vec::new());
 
 impl Region {
-    /// Fresh memory of `nbytes`, all zero. `name` is for humans: it shows in `/proc/PID/maps`.
+    /// Fresh memory of `nbytes`, all zero. `label` is for humans: it shows in `/proc/PID/maps`.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for zero bytes or a bad name; [`Error::Os`] when the system refuses; [`Error::Unsupported`].
-    pub fn anonymous(nbytes: usize, name: &str) -> Result<Self> {
-        if nbytes == 0 {
-            return Err(Error::Invalid("a region needs at least one byte".to_owned()));
-        }
-        if i64::try_from(nbytes).is_err() {
-            return Err(Error::Invalid(format!("a region of {nbytes} bytes is larger than any file")));
-        }
-        if name.len() > 249 || name.contains('\0') {
-            return Err(Error::Invalid("a region's name has at most 249 bytes and no NUL".to_owned()));
-        }
-        Self::map(sys::memory_create(name, nbytes)?, nbytes)
+    /// [`Error::Invalid`] for zero bytes or a bad label; [`Error::Os`] when the system refuses;
+    /// [`Error::UnsupportedPlatform`].
+    pub fn anonymous(nbytes: usize, label: &str) -> Result<Self> {
+        Ok(Self::register(Mapping::fresh(nbytes, label)?))
+    }
+
+    /// Fresh memory under a name, by which any process of this user can [`attach`](Region::attach) to it.
+    ///
+    /// This process is its owner: the name goes when the region is dropped here, and is free for the taking as soon as
+    /// this process has ended in whatever way. The memory lives as long as anybody has it mapped.
+    ///
+    /// # Errors
+    /// [`Error::RegionExists`] if a living process owns the name; [`Error::RegionUnusable`] if what has the name may not
+    /// be taken over (another user's, another version's); [`Error::WaitTimeout`] if a stopped process holds the name's
+    /// lock; [`Error::Invalid`] for a bad name or size; [`Error::Os`]; [`Error::UnsupportedPlatform`].
+    pub fn create(name: &str, nbytes: usize) -> Result<Self> {
+        Self::create_pausing(name, nbytes, &mut named::sleep)
+    }
+
+    /// [`create`](Region::create), for callers with something to do while a name's lock is not to be had.
+    #[doc(hidden)]
+    pub fn create_pausing(name: &str, nbytes: usize, pause: Pause<'_>) -> Result<Self> {
+        named::check_name(name)?;
+        // Mapped before it has a name: what cannot be mapped is never seen by others.
+        let mut mapping = Mapping::fresh(nbytes, name)?;
+        let owned = OwnedName::publish(name, mapping.fd.as_raw_fd(), mapping.identity, nbytes, pause)?;
+        mapping.name = Some(name.to_owned());
+        mapping.owned = Mutex::new(Some(owned));
+        Ok(Self::register(mapping))
+    }
+
+    /// The memory that a living process of this user has created under that name.
+    ///
+    /// # Errors
+    /// [`Error::RegionNotFound`] if there is none, or its owner has ended; [`Error::RegionUnusable`] if it is not to be
+    /// had from here; [`Error::Invalid`] for a bad name; [`Error::Os`]; [`Error::UnsupportedPlatform`].
+    pub fn attach(name: &str) -> Result<Self> {
+        Self::attach_pausing(name, &mut named::sleep)
+    }
+
+    /// [`attach`](Region::attach), for callers with something to do while a name's lock is not to be had.
+    #[doc(hidden)]
+    pub fn attach_pausing(name: &str, pause: Pause<'_>) -> Result<Self> {
+        let (memory, nbytes) = named::memory(name, pause)?;
+        Ok(Self::register(Mapping::new(memory, nbytes, Some(name.to_owned()))?))
+    }
+
+    /// Takes the name away now, if this process gave it; the memory stays until the region is dropped.
+    ///
+    /// # Errors
+    /// [`Error::Os`], [`Error::WaitTimeout`]; the name is free for the taking all the same once the memory is dropped.
+    pub fn release_name(&self) -> Result<()> {
+        self.release_name_pausing(&mut named::sleep)
+    }
+
+    /// [`release_name`](Region::release_name), for callers with something to do meanwhile.
+    #[doc(hidden)]
+    pub fn release_name_pausing(&self, pause: Pause<'_>) -> Result<()> {
+        let owned = self.0.owned.lock().unwrap_or_else(PoisonError::into_inner).take();
+        owned.map_or(Ok(()), |mut owned| owned.release(pause))
+    }
+
+    /// Takes all names away that this process gave: for when it is about to exit without dropping its regions.
+    #[doc(hidden)]
+    pub fn release_all_names() -> Result<()> {
+        let mapped: Vec<Region> = {
+            let mapped = MAPPED.lock().unwrap_or_else(PoisonError::into_inner);
+            mapped.iter().filter_map(Weak::upgrade).map(Region).collect()
+        };
+        mapped.iter().try_for_each(Region::release_name)
     }
 
     /// Maps the region behind another process's file descriptor, which is duplicated: the caller keeps its own.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if it is not sealed against shrinking; [`Error::Os`]; [`Error::Unsupported`].
+    /// [`Error::Invalid`] if it is not sealed against shrinking; [`Error::Os`]; [`Error::UnsupportedPlatform`].
     pub fn from_fd(fd: BorrowedFd<'_>) -> Result<Self> {
         let (fd, nbytes) = sys::memory_open(fd)?;
-        Self::map(fd, nbytes)
+        Ok(Self::register(Mapping::new(fd, nbytes, None)?))
     }
 
-    fn map(fd: OwnedFd, nbytes: usize) -> Result<Self> {
-        let identity = sys::memory_identity(fd.as_fd())?;
-        let address = sys::map(fd.as_fd(), nbytes)?;
-        let region = Region(Arc::new(Mapping { address, nbytes, fd, identity }));
+    /// [`from_fd`](Region::from_fd), but if this process has that memory mapped already: that very mapping.
+    #[doc(hidden)]
+    pub fn join(fd: BorrowedFd<'_>, name: Option<&str>) -> Result<Self> {
+        let (fd, nbytes) = sys::memory_open(fd)?;
+        match Self::find(sys::memory_identity(fd.as_fd())?) {
+            Some(region) => Ok(region),
+            None => Ok(Self::register(Mapping::new(fd, nbytes, name.map(str::to_owned))?)),
+        }
+    }
+
+    fn register(mapping: Mapping) -> Self {
+        let region = Region(Arc::new(mapping));
         let mut mapped = MAPPED.lock().unwrap_or_else(PoisonError::into_inner);
         mapped.retain(|mapping| mapping.strong_count() > 0);
         mapped.push(Arc::downgrade(&region.0));
-        Ok(region)
+        region
     }
 
     /// The region of that identity, if this process has it mapped.
@@ -94,6 +188,11 @@ impl Region {
     /// What tells this memory from any other, the same in every process that maps it.
     pub(crate) fn identity(&self) -> u64 {
         self.0.identity
+    }
+
+    /// Its name, if it was created or attached to by one.
+    pub fn name(&self) -> Option<&str> {
+        self.0.name.as_deref()
     }
 
     /// Its size.
@@ -116,11 +215,27 @@ impl Region {
         address.checked_sub(self.address()).is_some_and(|offset| self.check_range(offset, nbytes).is_ok())
     }
 
+    /// Makes the pages of a range now, so that the first access to each does not have to. Bytes stay as they are.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if the range leaves the region; [`Error::Os`] when there is no memory for it.
+    pub fn prefault(&self, offset: usize, nbytes: usize) -> Result<()> {
+        self.check_range(offset, nbytes)?;
+        if nbytes == 0 {
+            return Ok(());
+        }
+        let page = sys::page_nbytes();
+        let first = offset - offset % page;
+        let whole = (offset + nbytes).div_ceil(page) * page - first;
+        // SAFETY: the range lies in the mapping, which starts with a page and is made of whole ones.
+        unsafe { sys::populate(self.fd(), self.0.address.add(first), first as u64, whole) }
+    }
+
     /// Gives the pages of a range back to the system; the range reads as zero from then on, in every process.
     ///
     /// # Errors
     /// [`Error::Invalid`] if the range leaves the region; [`Error::Os`].
-    pub fn discard(&self, offset: usize, nbytes: usize) -> Result<()> {
+    pub fn punch(&self, offset: usize, nbytes: usize) -> Result<()> {
         self.check_range(offset, nbytes)?;
         if nbytes == 0 {
             return Ok(());

@@ -1,8 +1,9 @@
-//! Regions: size, sharing, discarding, and what is refused.
+//! Regions: size, sharing, punching, and what is refused.
 
 #![cfg(all(target_os = "linux", not(loom)))]
 
 use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
 
 use simpler_ipc::{Doorbell, Error, Region};
 
@@ -39,14 +40,41 @@ fn a_window_keeps_the_memory_mapped() {
 }
 
 #[test]
-fn discarded_bytes_read_as_zero_and_their_neighbours_stay() {
+fn punched_bytes_read_as_zero_and_their_neighbours_stay() {
     let region = Region::anonymous(4 * 4096, "test").unwrap();
     region.window(0, 4 * 4096).unwrap().copy_from(&[7; 4 * 4096]);
-    region.discard(100, 2 * 4096).unwrap();
+    region.punch(100, 2 * 4096).unwrap();
     let bytes = region.window(0, 4 * 4096).unwrap().to_vec();
     assert!(bytes[..100].iter().all(|&byte| byte == 7));
     assert!(bytes[100..100 + 2 * 4096].iter().all(|&byte| byte == 0));
     assert!(bytes[100 + 2 * 4096..].iter().all(|&byte| byte == 7));
+}
+
+#[test]
+fn prefaulting_makes_pages_and_keeps_bytes() {
+    let region = Region::anonymous(1 << 36, "test").unwrap();
+    let resident = || std::fs::File::from(region.fd().try_clone_to_owned().unwrap()).metadata().unwrap().blocks() * 512;
+    assert_eq!(resident(), 0, "64 GiB cost nothing");
+    region.window(1 << 20, 4).unwrap().copy_from(b"kept");
+    region.prefault((1 << 20) - 1, 3 * 4096).unwrap();
+    assert!(resident() >= 4 * 4096, "{}", resident());
+    assert_eq!(region.window(1 << 20, 4).unwrap().to_vec(), b"kept");
+    region.prefault(1 << 36, 0).unwrap();
+    assert!(matches!(region.prefault(1 << 36, 1), Err(Error::Invalid(_))));
+    assert!(matches!(region.prefault(usize::MAX, 2), Err(Error::Invalid(_))));
+    let odd = Region::anonymous(5000, "test").unwrap();
+    odd.prefault(0, 5000).unwrap();
+    assert_eq!(odd.window(0, 5000).unwrap().to_vec(), vec![0; 5000]);
+}
+
+#[test]
+fn memory_joined_twice_is_mapped_once() {
+    let region = Region::anonymous(4096, "test").unwrap();
+    assert_eq!(Region::join(region.fd(), None).unwrap().address(), region.address());
+    let fd = region.fd().try_clone_to_owned().unwrap();
+    drop(region);
+    let joined = Region::join(fd.as_fd(), Some("name")).unwrap();
+    assert_eq!((joined.nbytes(), joined.name()), (4096, Some("name")));
 }
 
 #[test]
@@ -79,7 +107,7 @@ fn what_does_not_lie_in_the_region_is_refused() {
     let region = Region::anonymous(4096, "test").unwrap();
     assert!(matches!(region.window(4096, 1), Err(Error::Invalid(_))));
     assert!(matches!(region.window(usize::MAX, 2), Err(Error::Invalid(_))));
-    assert!(matches!(region.discard(0, 4097), Err(Error::Invalid(_))));
+    assert!(matches!(region.punch(0, 4097), Err(Error::Invalid(_))));
     assert!(matches!(Doorbell::new(&region, 4096), Err(Error::Invalid(_))));
     assert!(matches!(Doorbell::new(&region, 2), Err(Error::Invalid(_))));
 }

@@ -84,7 +84,7 @@ def test_a_closed_region_says_so() -> None:
 
 
 def test_closing_gives_memory_and_descriptor_back() -> None:
-    region = Region(4096, name="to-be-closed")
+    region = Region(4096, label="to-be-closed")
     assert region.contains(region.address, 4096)
     assert "memfd:to-be-closed" in os.readlink(f"/proc/self/fd/{region.fd}")
     with open("/proc/self/maps") as maps:
@@ -140,18 +140,18 @@ def test_a_descriptor_that_is_no_region_is_refused(tmp_path: pathlib.Path) -> No
         Region.from_fd(-1)
 
 
-def test_discarded_memory_reads_as_zero_and_is_given_back() -> None:
+def test_punched_memory_reads_as_zero_and_is_given_back() -> None:
     half = 4 << 20  # of whole pages, whatever size the kernel chose for them
     region = Region(2 * half)
     array = region.numpy()
     array[:] = 1
     blocks = os.fstat(region.fd).st_blocks
-    region.discard(0, half)
+    region.punch(0, half)
     assert os.fstat(region.fd).st_blocks == blocks // 2
     assert array[:half].sum() == 0  # reading makes pages again
     assert array[half:].sum() == half
     with pytest.raises(ValueError, match="do not lie"):
-        region.discard(0, 2 * half + 1)
+        region.punch(0, 2 * half + 1)
 
 
 def test_a_large_region_costs_nothing_until_it_is_touched() -> None:
@@ -159,6 +159,24 @@ def test_a_large_region_costs_nothing_until_it_is_touched() -> None:
     assert os.fstat(region.fd).st_blocks == 0
     region.numpy()[-1] = 1
     assert 0 < os.fstat(region.fd).st_blocks * 512 <= 2 << 20
+
+
+def test_prefaulted_pages_are_there_and_keep_their_bytes() -> None:
+    region = Region(1 << 36)
+    assert os.fstat(region.fd).st_blocks == 0, "64 GiB cost nothing"
+    region.numpy()[5] = 7
+    region.prefault(4096, 128 << 20)
+    resident = os.fstat(region.fd).st_blocks * 512
+    assert resident >= 128 << 20
+    assert region.numpy()[5] == 7
+    region.prefault(region.nbytes)
+    assert os.fstat(region.fd).st_blocks * 512 == resident
+    small = Region(10_000)
+    small.prefault()
+    assert os.fstat(small.fd).st_blocks * 512 >= 10_000
+    for offset, nbytes in ((0, (1 << 36) + 1), (1 << 36, 1), ((1 << 36) + 1, None)):
+        with pytest.raises(ValueError, match="do not lie"):
+            region.prefault(offset, nbytes)
 
 
 @pytest.mark.parametrize("nbytes", [0, 1 << 63])

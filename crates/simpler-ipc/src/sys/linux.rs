@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr::{self, NonNull};
-use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU8, Ordering};
 use std::sync::Once;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use std::time::Duration;
 use rustix::event::{eventfd, poll, EventfdFlags, PollFd, PollFlags};
 use rustix::fs::{FallocateFlags, MemfdFlags, SealFlags};
 use rustix::io::Errno;
-use rustix::mm::{MapFlags, ProtFlags};
+use rustix::mm::{Advice, MapFlags, ProtFlags};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
 use rustix::thread::futex;
 use rustix::time::Timespec;
@@ -23,7 +23,10 @@ use crate::protocol::futex::Slept;
 /// Anonymous memory of `nbytes`, zero, which nobody can shrink or grow: no access to a mapping of it can fault.
 pub fn memory_create(name: &str, nbytes: usize) -> Result<OwnedFd> {
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-    let fd = rustix::fs::memfd_create(name, flags).map_err(|e| Error::os("memfd_create", e))?;
+    let fd = rustix::fs::memfd_create(name, flags).map_err(|e| match e {
+        Errno::NOSYS => Error::UnsupportedPlatform { what: "a region", needs: "memfd_create" },
+        error => Error::os("memfd_create", error),
+    })?;
     rustix::fs::ftruncate(&fd, nbytes as u64).map_err(|e| Error::os(format!("ftruncate to {nbytes} bytes"), e))?;
     rustix::fs::fcntl_add_seals(&fd, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)
         .map_err(|e| Error::os("sealing a memfd", e))?;
@@ -57,6 +60,49 @@ pub fn memory_identity(fd: BorrowedFd<'_>) -> Result<u64> {
 pub fn memory_punch(fd: BorrowedFd<'_>, offset: u64, nbytes: u64) -> Result<()> {
     rustix::fs::fallocate(fd, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, offset, nbytes)
         .map_err(|e| Error::os(format!("giving back {nbytes} bytes at offset {offset}"), e))
+}
+
+/// Gives a range of a mapping its pages now, so that no later access to it waits for one. Its bytes stay as they are.
+///
+/// # Safety
+/// The range lies in a mapping made by [`map`] of `fd`, at `offset` of it, and begins and ends with pages.
+pub unsafe fn populate(fd: BorrowedFd<'_>, address: NonNull<u8>, offset: u64, nbytes: usize) -> Result<()> {
+    loop {
+        // SAFETY: the caller's promise; the advice makes pages and changes no byte.
+        match unsafe { rustix::mm::madvise(address.as_ptr().cast(), nbytes, Advice::LinuxPopulateWrite) } {
+            Ok(()) => return Ok(()),
+            Err(Errno::INTR | Errno::AGAIN) => {}
+            // A kernel before 5.14, or a sandbox that does not know the advice.
+            Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
+                // SAFETY: the caller's promise.
+                return unsafe { touch(fd, address, offset, nbytes) };
+            }
+            // It would have ended in a SIGBUS: there is no memory left to be had.
+            Err(Errno::FAULT) => return Err(Error::os(format!("making pages for {nbytes} bytes"), Errno::NOMEM)),
+            Err(error) => return Err(Error::os(format!("making pages for {nbytes} bytes"), error)),
+        }
+    }
+}
+
+/// The same by hand: has the system set the pages aside (which may fail, while a touch would kill), then touches each.
+///
+/// # Safety
+/// As for [`populate`].
+unsafe fn touch(fd: BorrowedFd<'_>, address: NonNull<u8>, offset: u64, nbytes: usize) -> Result<()> {
+    match rustix::fs::fallocate(fd, FallocateFlags::KEEP_SIZE, offset, nbytes as u64) {
+        Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => {}
+        Err(error) => return Err(Error::os(format!("setting {nbytes} bytes aside"), error)),
+    }
+    for at in (0..nbytes).step_by(page_nbytes()) {
+        // SAFETY: in the mapping, by the caller's promise; an atomic that leaves the byte as it is disturbs no peer.
+        unsafe { AtomicU8::from_ptr(address.as_ptr().add(at)) }.fetch_or(0, Ordering::Relaxed);
+    }
+    Ok(())
+}
+
+/// Bytes of a page.
+pub fn page_nbytes() -> usize {
+    rustix::param::page_size()
 }
 
 /// Maps all of `fd`, shared, without reserving swap for it.
@@ -165,6 +211,7 @@ pub fn process_open(pid: i32) -> Result<Option<OwnedFd>> {
     match rustix::process::pidfd_open(pid, PidfdFlags::empty()) {
         Ok(fd) => Ok(Some(fd)),
         Err(Errno::SRCH) => Ok(None),
+        Err(Errno::NOSYS) => Err(Error::UnsupportedPlatform { what: "watching a process", needs: "pidfd_open" }),
         Err(error) => Err(Error::os(format!("pidfd_open of process {pid}"), error)),
     }
 }
@@ -259,4 +306,26 @@ pub fn spawn_without_signals(name: &str, body: impl FnOnce() + Send + 'static) -
     let thread = std::thread::Builder::new().name(name.to_owned()).spawn(body);
     mask(libc::SIG_SETMASK, &before);
     thread.map_err(|e| Error::os(format!("starting the thread {name}"), e))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_touched_by_hand_are_there_and_keep_their_bytes() {
+        let nbytes = 4 << 20;
+        let fd = memory_create("test", nbytes).unwrap();
+        let address = map(fd.as_fd(), nbytes).unwrap();
+        let blocks = || rustix::fs::fstat(&fd).unwrap().st_blocks;
+        // SAFETY: the mapping just made, and whole pages of it.
+        unsafe {
+            address.as_ptr().add(nbytes - 1).write(7);
+            assert!(blocks() < nbytes as i64 / 512);
+            touch(fd.as_fd(), address, 0, nbytes).unwrap();
+            assert_eq!(address.as_ptr().add(nbytes - 1).read(), 7);
+            assert_eq!(blocks(), nbytes as i64 / 512);
+            unmap(address, nbytes);
+        }
+    }
 }

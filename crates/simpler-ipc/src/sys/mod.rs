@@ -5,7 +5,11 @@
 #[cfg(target_os = "linux")]
 mod linux;
 #[cfg(target_os = "linux")]
+mod linux_names;
+#[cfg(target_os = "linux")]
 pub use linux::*;
+#[cfg(target_os = "linux")]
+pub use linux_names::*;
 
 #[cfg(not(target_os = "linux"))]
 mod unsupported;

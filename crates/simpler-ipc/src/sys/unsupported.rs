@@ -11,7 +11,7 @@ use crate::peer::Exit;
 use crate::protocol::futex::Slept;
 
 fn unsupported<T>(what: &'static str) -> Result<T> {
-    Err(Error::Unsupported(what))
+    Err(Error::UnsupportedPlatform { what, needs: "memfd, futex and pidfd" })
 }
 
 pub fn memory_create(_name: &str, _nbytes: usize) -> Result<OwnedFd> {
@@ -28,6 +28,16 @@ pub fn memory_identity(_fd: BorrowedFd<'_>) -> Result<u64> {
 
 pub fn memory_punch(_fd: BorrowedFd<'_>, _offset: u64, _nbytes: u64) -> Result<()> {
     unsupported("a region")
+}
+
+/// # Safety
+/// None: there are no mappings here.
+pub unsafe fn populate(_fd: BorrowedFd<'_>, _address: NonNull<u8>, _offset: u64, _nbytes: usize) -> Result<()> {
+    unsupported("a region")
+}
+
+pub fn page_nbytes() -> usize {
+    4096
 }
 
 pub fn map(_fd: BorrowedFd<'_>, _nbytes: usize) -> Result<NonNull<u8>> {
@@ -97,6 +107,10 @@ impl Nudge {
     }
 }
 
+impl Drop for NameFile {
+    fn drop(&mut self) {}
+}
+
 impl AsFd for Nudge {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
@@ -105,4 +119,74 @@ impl AsFd for Nudge {
 
 pub fn spawn_without_signals(_name: &str, _body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
     unsupported("watching a process")
+}
+
+pub fn name_path(name: &str) -> String {
+    name.to_owned()
+}
+
+pub fn names() -> Result<Vec<String>> {
+    unsupported("a named region")
+}
+
+/// There are none here.
+#[derive(Debug)]
+pub struct NameFile(std::convert::Infallible);
+
+impl NameFile {
+    pub fn open(_name: &str, _create: bool) -> Result<Option<Self>> {
+        unsupported("a named region")
+    }
+
+    pub fn try_lock(&mut self) -> Result<bool> {
+        match self.0 {}
+    }
+
+    pub fn is_current(&self) -> Result<bool> {
+        match self.0 {}
+    }
+
+    pub fn read(&self) -> Result<Vec<u8>> {
+        match self.0 {}
+    }
+
+    pub fn write(&self, _bytes: &[u8]) -> Result<()> {
+        match self.0 {}
+    }
+
+    pub fn unlink(&self) -> Result<()> {
+        match self.0 {}
+    }
+
+    pub fn written(&self) -> Result<f64> {
+        match self.0 {}
+    }
+
+    pub fn name(&self) -> &str {
+        match self.0 {}
+    }
+}
+
+pub fn process_start_time(_pid: i32) -> Result<Option<u64>> {
+    unsupported("a named region")
+}
+
+pub fn pid_namespace() -> Result<u64> {
+    unsupported("a named region")
+}
+
+#[allow(dead_code)] // never made here
+#[derive(Debug)]
+pub enum Found {
+    Memory(OwnedFd, usize),
+    Other,
+    Refused(Error),
+}
+
+pub fn memory_of(_pid: i32, _fd: i32, _identity: u64) -> Result<Found> {
+    unsupported("a named region")
+}
+
+pub fn memory_resident(_fd: &OwnedFd) -> Result<u64> {
+    unsupported("a named region")
 }

@@ -142,4 +142,4 @@ class Arena:
             first = -(-first // mmap.PAGESIZE) * mmap.PAGESIZE
             last = min(end, -(-(offset + nbytes) // mmap.PAGESIZE) * mmap.PAGESIZE) // mmap.PAGESIZE * mmap.PAGESIZE
             if first < last:
-                self.region.discard(first, last - first)
+                self.region.punch(first, last - first)

@@ -23,7 +23,7 @@ class Children:
 
     def open(self, chips: int, subs: int) -> None:
         """Map what they share with their parent. Comes before the first fork."""
-        self.doorbell = Doorbell(Region(Doorbell.NBYTES, name="simpler-doorbell"))
+        self.doorbell = Doorbell(Region(Doorbell.NBYTES, label="simpler-doorbell"))
         self.wait_set = WaitSet(self.doorbell)
         self.parent = Peer(os.getpid())
         self.endpoints = [LocalEndpoint(CHIP, index, self.doorbell) for index in range(chips)]

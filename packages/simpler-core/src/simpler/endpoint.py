@@ -93,7 +93,7 @@ class LocalEndpoint:
 
     def open(self) -> None:
         """A fresh mailbox: before the child is forked, and again before another takes its place."""
-        self._region = Region(Mailbox.required_bytes(DEPTH, FRAME_NBYTES), name=f"simpler-{self.kind}-{self.index}")
+        self._region = Region(Mailbox.required_bytes(DEPTH, FRAME_NBYTES), label=f"simpler-{self.kind}-{self.index}")
         self.mailbox = Mailbox(self._region, depth=DEPTH, frame_bytes=FRAME_NBYTES)
         self._client: MailboxClient = self.mailbox.client(self._doorbell)
         self._reserve = self._client.reserve

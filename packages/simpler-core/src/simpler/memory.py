@@ -41,7 +41,7 @@ class SharedMemory:
         arena_nbytes = _whole_pages(arena_nbytes)
         self._ring_nbytes = ring_nbytes
         self._ring_stride = _whole_pages(HeapRing.required_bytes(ring_nbytes))
-        self.region = Region(arena_nbytes + RINGS * self._ring_stride, name="simpler")
+        self.region = Region(arena_nbytes + RINGS * self._ring_stride, label="simpler")
         self.start = self.region.address
         self.end = self.start + self.region.nbytes
         self.arena = Arena(self.region, arena_nbytes)
@@ -85,7 +85,7 @@ class SharedMemory:
             self.release(depth, address)
         for index, ring in enumerate(self.rings):
             if ring.live:  # Ctrl-C came between an allocation and its entry in the books
-                self.region.discard(self._rings_offset + index * self._ring_stride, self._ring_stride)
+                self.region.punch(self._rings_offset + index * self._ring_stride, self._ring_stride)
                 self.rings[index] = self._new_ring(index)
                 self._used[index] = None
 
@@ -94,7 +94,7 @@ class SharedMemory:
         for index, used in enumerate(self._used):
             if used is not None and used[1] - used[0] > KEEP and not self.rings[index].live:
                 keep = used[0] + KEEP
-                self.region.discard(keep - self.start, used[1] - keep)
+                self.region.punch(keep - self.start, used[1] - keep)
                 self._used[index] = (used[0], keep)
 
     def full(self, depth: int, nbytes: int, what: str) -> SharedMemoryFull:
@@ -119,7 +119,7 @@ class SharedMemory:
     def close(self) -> None:
         """Give the rings' pages back; the mapping too if no shared array is left, else it goes with the last."""
         self.rings.clear()
-        self.region.discard(self._rings_offset, self.region.nbytes - self._rings_offset)
+        self.region.punch(self._rings_offset, self.region.nbytes - self._rings_offset)
         if not self.arena.used:
             with contextlib.suppress(BufferError):  # somebody holds an array of orch.alloc
                 self.region.close()

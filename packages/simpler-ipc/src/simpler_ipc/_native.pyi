@@ -31,17 +31,38 @@ CANCELLED: Final = 2
 """Status of a reply: the request was taken back before the server took it."""
 
 class Region:
-    """Anonymous shared memory, all zero at first.
+    """Shared memory, all zero at first: anonymous, or with a name.
 
     It is sealed: no process can shrink it, so no access to it faults. It is sparse: a page costs nothing until it is
-    touched. A fork inherits it at the same address; another process maps it from its file descriptor. Supports the
-    buffer protocol, writable.
+    touched. A fork inherits it at the same address; another process maps it from its file descriptor, attaches to it by
+    its name, or gets it pickled by multiprocessing. Supports the buffer protocol, writable.
     """
 
-    def __init__(self, nbytes: int, *, name: str = "simpler-ipc") -> None:
-        """Make `nbytes` of it. `name` is for humans, it shows in /proc/PID/maps.
+    def __init__(self, nbytes: int, *, label: str = "simpler-ipc") -> None:
+        """Make `nbytes` of it, anonymous. `label` is for humans, it shows in /proc/PID/maps.
 
-        Raises ValueError for zero bytes, OSError when the system refuses, NotImplementedError where it is not Linux.
+        Raises ValueError for zero bytes, OSError when the system refuses, UnsupportedPlatform where it is not Linux.
+        """
+
+    @staticmethod
+    def create(name: str, nbytes: int) -> Region:
+        """Make `nbytes` of it under a name, by which other processes of this user can attach to it.
+
+        This process owns the name: it goes when the region is closed or collected here, or Python exits; if the process
+        is killed, the next to create it takes it over. The memory stays until nobody uses it any more. A name is 1 to
+        200 letters, digits, `.`, `_` or `-`, and begins with no dot.
+
+        Raises RegionExists if a living process owns the name; IpcError if it is taken by something that may not be
+        replaced (of another user, of another version); ValueError, OSError, UnsupportedPlatform. Waits two seconds at
+        most, for a stopped process that is creating the same name, then raises WaitTimeout.
+        """
+
+    @staticmethod
+    def attach(name: str) -> Region:
+        """Map the region that a living process of this user has created under that name.
+
+        Raises RegionNotFound if there is none or its owner has ended; IpcError if this process may not have it (it says
+        why); ValueError, OSError, UnsupportedPlatform.
         """
 
     @staticmethod
@@ -50,6 +71,12 @@ class Region:
 
         Raises ValueError if the descriptor is not sealed against shrinking, OSError if it is none.
         """
+
+    @staticmethod
+    def _join(fd: int, name: str | None) -> Region: ...
+    @property
+    def name(self) -> str | None:
+        """What it was created under, or attached to by; None if anonymous."""
 
     @property
     def nbytes(self) -> int: ...
@@ -72,14 +99,20 @@ class Region:
     def contains(self, address: int, nbytes: int = 1) -> bool:
         """Whether all of `nbytes` at `address` lie in the region."""
 
-    def discard(self, offset: int, nbytes: int) -> None:
+    def prefault(self, offset: int = 0, nbytes: int | None = None) -> None:
+        """Make the pages of a range (by default all from `offset`) now, so that no later access waits for one.
+
+        Bytes stay as they are. Raises ValueError if it leaves the region, OSError when there is no memory for it.
+        """
+
+    def punch(self, offset: int, nbytes: int) -> None:
         """Give pages back to the system. The range reads as zero afterwards, in every process.
 
         Raises ValueError if it leaves the region.
         """
 
     def close(self) -> None:
-        """Unmap it, once no mailbox, doorbell or ring lies in it any more. Closing twice is fine.
+        """Unmap it, once no mailbox, doorbell or ring lies in it any more; its name goes at once. Twice is fine.
 
         Raises BufferError while memoryviews or arrays of it exist. Using a closed region raises ValueError.
         """
@@ -90,6 +123,46 @@ class Region:
     ) -> None: ...
     def __len__(self) -> int: ...
     def __buffer__(self, flags: int, /) -> memoryview: ...
+
+class NamedRegion:
+    """A name of a region and what is known of it. None stands for what cannot be known from here."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def nbytes(self) -> int | None: ...
+    @property
+    def resident(self) -> int | None:
+        """How many of its bytes hold pages."""
+
+    @property
+    def pid(self) -> int | None:
+        """The process that created it."""
+
+    @property
+    def start_time(self) -> int | None:
+        """When that process started, in clock ticks since boot."""
+
+    @property
+    def created(self) -> float:
+        """When the name was given: seconds since 1970."""
+
+    @property
+    def alive(self) -> bool | None:
+        """Whether the owner lives and holds the memory."""
+
+    @property
+    def note(self) -> str:
+        """Why it is not alive, or why that cannot be told."""
+
+def named_regions() -> list[NamedRegion]:
+    """All names of this user's regions, sorted. Raises OSError, UnsupportedPlatform."""
+
+def clean_names(names: Sequence[str] | None = None) -> list[NamedRegion]:
+    """Remove the names (of those given, or of all) whose owner is gone: which ones.
+
+    Names of living owners, of owners that cannot be judged from here, and names that another process is busy with stay.
+    """
 
 class Doorbell:
     """A "something changed" counter in shared memory, on which processes can sleep."""
@@ -439,7 +512,7 @@ class WaitSet:
 class HeapRing:
     """A ring allocator: one process allocates, any process releases, space is reclaimed first-in-first-out.
 
-    Nothing of it costs memory until it is used. Pages once used stay with the ring; `Region.discard` gives them back.
+    Nothing of it costs memory until it is used. Pages once used stay with the ring; `Region.punch` gives them back.
     """
 
     @staticmethod

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 
 class IpcError(Exception):
     """Base of the errors below; itself raised for calls that do not fit an object's state and for corrupted memory."""
@@ -63,7 +65,50 @@ class RequestCancelled(IpcError):
         return f"request {self.ticket} was cancelled"
 
 
-_errors = (IpcError, PeerDied, HeapRingFull, WaitTimeout, FrameTooLarge, RequestFailed, RequestCancelled)
-for _error in _errors:
+class RegionExists(IpcError, FileExistsError):
+    """A named region cannot be created: `name` is owned by `pid`, a process that is alive."""
+
+    def __init__(self, message: str, name: str, pid: int) -> None:
+        super().__init__(errno.EEXIST, message)
+        self.name = name
+        self.pid = pid
+
+    def __str__(self) -> str:
+        return str(self.strerror)
+
+    def __reduce__(self) -> tuple[type[RegionExists], tuple[str, str, int]]:
+        return type(self), (str(self), self.name, self.pid)
+
+
+class RegionNotFound(IpcError, FileNotFoundError):
+    """There is no region `name`, or its owner is gone. The message tells which, and what to do."""
+
+    def __init__(self, message: str, name: str) -> None:
+        super().__init__(errno.ENOENT, message)
+        self.name = name
+
+    def __str__(self) -> str:
+        return str(self.strerror)
+
+    def __reduce__(self) -> tuple[type[RegionNotFound], tuple[str, str]]:
+        return type(self), (str(self), self.name)
+
+
+class UnsupportedPlatform(IpcError, NotImplementedError):
+    """The operating system lacks what a call needs. `python -m simpler_ipc doctor` tells what a machine lacks."""
+
+
+for _error in (
+    IpcError,
+    PeerDied,
+    HeapRingFull,
+    WaitTimeout,
+    FrameTooLarge,
+    RegionExists,
+    RegionNotFound,
+    RequestFailed,
+    RequestCancelled,
+    UnsupportedPlatform,
+):
     _error.__module__ = "simpler_ipc"  # where users find them, and what tracebacks and pickles say
-del _error, _errors
+del _error
