@@ -58,7 +58,7 @@ mod watcher;
 
 pub use doorbell::Doorbell;
 pub use error::{Error, Result};
-pub use heap_ring::HeapRing;
+pub use heap_ring::{HeapRing, HeapRingStats};
 pub use mailbox::{Claim, Mailbox, MailboxClient, MailboxServer, Reply, ReplyView, Request, SharedClient};
 pub use peer::{exit_with, Exit, Peer};
 pub use protocol::frame::{Kind, Status};
