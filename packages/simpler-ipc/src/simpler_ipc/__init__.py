@@ -23,6 +23,7 @@ from simpler_ipc._native import (
     exit_with,
 )
 from simpler_ipc.errors import FrameTooLarge, HeapRingFull, IpcError, PeerDied, WaitTimeout
+from simpler_ipc.heap_ring import HeapRingStats
 
 __all__ = [
     "CONTROL",
@@ -32,6 +33,7 @@ __all__ = [
     "FrameTooLarge",
     "HeapRing",
     "HeapRingFull",
+    "HeapRingStats",
     "IpcError",
     "Mailbox",
     "MailboxClient",
