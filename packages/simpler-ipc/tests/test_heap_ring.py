@@ -5,8 +5,11 @@ from __future__ import annotations
 import copy
 import dataclasses
 import os
+import pathlib
 import pickle
 import random
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 
@@ -228,6 +231,40 @@ def test_a_copy_is_the_same_ring_of_the_same_region() -> None:
     assert ring.live == 0
     with pytest.raises(IpcError, match="another HeapRing object"):
         other.alloc(1)
+
+
+SPAWNING = """
+import multiprocessing
+from simpler_ipc import HeapRing, IpcError, Region
+
+
+def take_back(ring, region, offset):
+    print(region.numpy("uint8", 4, offset).tolist(), ring.name, ring.alignment, ring.poisons)
+    ring.release(region.address + offset)
+    try:
+        ring.alloc(1)
+    except IpcError:
+        print("the parent allocates")
+
+
+if __name__ == "__main__":
+    region = Region(HeapRing.required_bytes(8192, 64))
+    ring = HeapRing(region, nbytes=8192, name="scratch", alignment=64, poison=True)
+    first, second = ring.alloc(100), ring.alloc(100)
+    offset = second - region.address
+    region.numpy("uint8", 4, offset)[:] = [1, 2, 3, 4]
+    child = multiprocessing.get_context("spawn").Process(target=take_back, args=(ring, region, offset))
+    child.start()
+    child.join()
+    print(child.exitcode, ring.live, ring.stats().oldest == first)
+"""
+
+
+def test_a_spawned_child_joins_a_pickled_ring_and_releases_by_offset(tmp_path: pathlib.Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(SPAWNING)
+    ran = subprocess.run([sys.executable, program], capture_output=True, text=True, check=False)
+    assert ran.stdout.splitlines() == ["[1, 2, 3, 4] scratch 64 True", "the parent allocates", "0 1 True"], ran.stderr
 
 
 @pytest.mark.parametrize("poison", [False, True])

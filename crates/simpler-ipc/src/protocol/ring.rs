@@ -59,6 +59,9 @@ pub const MAX_GRANULES: u64 = (1 << 30) - 1;
 /// The lowest bit of the owner word: somebody is at it.
 const BUSY: u64 = 1;
 
+/// After so many pauses, minutes, a turn is not one that a thread will end: something else has written to the word.
+const LAST_TURN: u32 = 1 << 21;
+
 /// How often a reader starts again because the allocator went on meanwhile.
 const LOOKS: usize = if cfg!(loom) { 2 } else { 8 };
 
@@ -193,7 +196,7 @@ impl<'a> Ring<'a> {
                 if let Some(allocating) = self.succeed(0, token) {
                     return Ok(allocating);
                 }
-            } else if found & !BUSY != token {
+            } else if found & !BUSY != token || turn > LAST_TURN {
                 return Err(found & !BUSY);
             } else if found == token {
                 let owner = &self.control.allocator.owner;
