@@ -45,7 +45,18 @@ fn exception(py: Python<'_>, error: &Error) -> PyResult<PyErr> {
     let message = error.to_string();
     let made = match error {
         Error::PeerDied { pid, exit } => peer_died(py, *pid, *exit)?,
-        Error::HeapRingFull { .. } => HEAP_RING_FULL.import(py, MODULE, "HeapRingFull")?.call1((message,))?,
+        Error::HeapRingFull { name, nbytes, requested, live_blocks, live_bytes, oldest, oldest_nbytes, .. } => {
+            HEAP_RING_FULL.import(py, MODULE, "HeapRingFull")?.call1((
+                message,
+                name,
+                *nbytes,
+                *requested,
+                *live_blocks,
+                *live_bytes,
+                *oldest,
+                *oldest_nbytes,
+            ))?
+        }
         Error::WaitTimeout { .. } => WAIT_TIMEOUT.import(py, MODULE, "WaitTimeout")?.call1((message,))?,
         Error::FrameTooLarge { .. } => FRAME_TOO_LARGE.import(py, MODULE, "FrameTooLarge")?.call1((message,))?,
         Error::Invalid(_) | Error::UnknownBlock { .. } => return Ok(PyValueError::new_err(message)),

@@ -1,14 +1,25 @@
 //! `HeapRing`.
 
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyDict, PyType};
+use simpler_ipc::Error;
 
 use crate::errors::OrRaise;
+use crate::peer::Peer;
 use crate::region::Region;
 use crate::waiting::{detached, limit};
 
 /// A ring allocator: one process allocates, any process releases, space is reclaimed first-in-first-out.
 #[pyclass(frozen, module = "simpler_ipc")]
-pub struct HeapRing(simpler_ipc::HeapRing);
+pub struct HeapRing {
+    ring: simpler_ipc::HeapRing,
+    /// To pickle it by.
+    region: Py<Region>,
+    offset: usize,
+}
+
+static STATS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
 
 #[pymethods]
 impl HeapRing {
@@ -19,58 +30,109 @@ impl HeapRing {
     }
 
     #[new]
-    #[pyo3(signature = (region, *, offset = 0, nbytes, name = "heap", alignment = simpler_ipc::HeapRing::ALIGNMENT))]
+    #[pyo3(signature = (
+        region, *, offset = 0, nbytes, name = "heap", alignment = simpler_ipc::HeapRing::ALIGNMENT, poison = false
+    ))]
     fn new(
-        py: Python<'_>,
-        region: &Region,
+        region: &Bound<'_, Region>,
         offset: usize,
         nbytes: usize,
         name: &str,
         alignment: usize,
+        poison: bool,
     ) -> PyResult<Self> {
-        let ring = simpler_ipc::HeapRing::new(&region.open()?, offset, nbytes, name, alignment);
-        Ok(HeapRing(ring.or_raise(py)?))
+        let make = if poison { simpler_ipc::HeapRing::poisoning } else { simpler_ipc::HeapRing::new };
+        let ring = make(&region.get().open()?, offset, nbytes, name, alignment).or_raise(region.py())?;
+        Ok(HeapRing { ring, region: region.clone().unbind(), offset })
+    }
+
+    /// For pickle and copy: the region, and the shape to join the ring with.
+    fn __getnewargs_ex__<'py>(&self, py: Python<'py>) -> PyResult<((Py<Region>,), Bound<'py, PyDict>)> {
+        let shape = PyDict::new(py);
+        shape.set_item("offset", self.offset)?;
+        shape.set_item("nbytes", self.ring.nbytes())?;
+        shape.set_item("name", self.ring.name())?;
+        shape.set_item("alignment", self.ring.alignment())?;
+        shape.set_item("poison", self.ring.poisons())?;
+        Ok(((self.region.clone_ref(py),), shape))
     }
 
     #[getter]
     fn nbytes(&self) -> usize {
-        self.0.nbytes()
+        self.ring.nbytes()
     }
 
     #[getter]
     fn used(&self) -> u64 {
-        self.0.used()
+        self.ring.used()
     }
 
     #[getter]
     fn live(&self) -> u64 {
-        self.0.live()
+        self.ring.live()
     }
 
     #[getter]
     fn name(&self) -> &str {
-        self.0.name()
+        self.ring.name()
     }
 
     #[getter]
     fn alignment(&self) -> usize {
-        self.0.alignment()
+        self.ring.alignment()
+    }
+
+    #[getter]
+    fn poisons(&self) -> bool {
+        self.ring.poisons()
+    }
+
+    fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let stats = self.ring.stats().or_raise(py)?;
+        STATS.import(py, "simpler_ipc.heap_ring", "HeapRingStats")?.call1((
+            stats.nbytes,
+            stats.live_blocks,
+            stats.live_bytes,
+            stats.held_bytes,
+            stats.peak_bytes,
+            stats.allocated,
+            stats.wraps,
+            stats.waits,
+            stats.oldest,
+            stats.oldest_nbytes,
+        ))
+    }
+
+    fn watch(&self, py: Python<'_>, peer: &Peer) -> PyResult<()> {
+        self.ring.watch(&peer.0).or_raise(py)
     }
 
     #[pyo3(signature = (nbytes, timeout = Some(0.0)))]
     fn alloc(&self, py: Python<'_>, nbytes: usize, timeout: Option<f64>) -> PyResult<usize> {
-        if let Some(address) = self.0.try_alloc(nbytes).or_raise(py)? {
-            return Ok(address);
+        match self.ring.try_alloc(nbytes) {
+            Ok(Some(address)) => Ok(address),
+            Ok(None) => self.alloc_slowly(py, nbytes, timeout),
+            Err(error) => Err(error).or_raise(py),
         }
-        detached(py, limit(timeout)?, |patience| self.0.alloc(nbytes, patience))
     }
 
     fn release(&self, py: Python<'_>, address: usize) -> PyResult<()> {
-        self.0.release(address).or_raise(py)
+        self.ring.release(address).or_raise(py)
     }
 
     fn __repr__(&self) -> String {
-        let (name, nbytes, live, used) = (self.0.name(), self.0.nbytes(), self.0.live(), self.0.used());
+        let (name, nbytes, live, used) = (self.ring.name(), self.ring.nbytes(), self.ring.live(), self.ring.used());
         format!("HeapRing({name:?}, {nbytes} bytes, {live} live blocks hold {used})")
+    }
+}
+
+impl HeapRing {
+    #[cold]
+    fn alloc_slowly(&self, py: Python<'_>, nbytes: usize, timeout: Option<f64>) -> PyResult<usize> {
+        let limit = limit(timeout)?;
+        if limit.is_zero() {
+            return Err::<usize, Error>(self.ring.full(nbytes)).or_raise(py);
+        }
+        detached(py, limit, |patience| self.ring.alloc(nbytes, patience))
     }
 }

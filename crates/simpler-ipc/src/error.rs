@@ -24,21 +24,26 @@ pub enum Error {
     /// No room for a block, and none came free in time.
     #[error(
         "heap ring '{name}' of {nbytes} bytes is full: {requested} bytes requested, {live_blocks} live blocks hold \
-         {live_bytes} bytes, {pending_bytes} bytes wait behind them to be reclaimed; release blocks or enlarge the ring"
+         {live_bytes} bytes, {pending_bytes} bytes wait behind them to be reclaimed; {}",
+        make_room(*.nbytes, *.requested, *.oldest, *.oldest_nbytes)
     )]
     HeapRingFull {
         /// The ring's name.
         name: String,
         /// The ring's size in bytes.
         nbytes: usize,
+        /// Bytes asked for.
+        requested: usize,
         /// Blocks allocated and not yet released.
         live_blocks: u64,
         /// Bytes of those blocks, rounded up to the ring's alignment.
-        live_bytes: u64,
+        live_bytes: usize,
         /// Bytes that are released (or skipped at the end of the arena) but lie behind an older live block.
-        pending_bytes: u64,
-        /// Bytes asked for.
-        requested: usize,
+        pending_bytes: usize,
+        /// The address of the oldest live block: space is reclaimed from there on.
+        oldest: Option<usize>,
+        /// Its bytes, rounded up; 0 if there is none.
+        oldest_nbytes: usize,
     },
 
     /// Nothing happened within the time given.
@@ -80,6 +85,22 @@ pub enum Error {
         name: String,
         /// The address given.
         address: usize,
+    },
+
+    /// A ring that looks for it found a byte that was written after its block was released; it has repaired it.
+    #[error(
+        "heap ring '{name}': the byte at {address:#x} was written after its release, it holds {value:#04x}; {}",
+        whose(*.block)
+    )]
+    WrittenAfterRelease {
+        /// The ring's name.
+        name: String,
+        /// The first such byte.
+        address: usize,
+        /// What it holds.
+        value: u8,
+        /// The address of the block that was released there last, if it is still known.
+        block: Option<usize>,
     },
 
     /// The caller's interrupt check asked for the wait to end.
@@ -138,5 +159,23 @@ pub enum Error {
 impl Error {
     pub(crate) fn os(action: impl Into<String>, source: impl Into<io::Error>) -> Self {
         Error::Os { action: action.into(), source: source.into() }
+    }
+}
+
+fn make_room(nbytes: usize, requested: usize, oldest: Option<usize>, oldest_nbytes: usize) -> String {
+    match oldest {
+        _ if requested > nbytes => format!("it never fits: make the ring with {requested} bytes at least"),
+        Some(oldest) => format!(
+            "release blocks, first of all the oldest ({oldest:#x}, {oldest_nbytes} bytes), as space comes back in the \
+             order it was allocated; or enlarge the ring"
+        ),
+        None => "blocks were released meanwhile: try again".to_owned(),
+    }
+}
+
+fn whose(block: Option<usize>) -> String {
+    match block {
+        Some(block) => format!("whoever had the block at {block:#x} still uses it"),
+        None => "which block that was is no longer known".to_owned(),
     }
 }

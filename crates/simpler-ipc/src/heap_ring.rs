@@ -1,30 +1,52 @@
 //! Heap rings: a ring allocator in shared memory, whose blocks any process may release.
 //!
-//! One process allocates; the address of a block goes to others (through a mailbox), and whoever is done with it last
+//! One process allocates; where a block lies goes to others (through a mailbox), and whoever is done with it last
 //! releases it. Releases come in any order; space is reclaimed first-in-first-out, when the allocator next needs it.
-//! How that is kept track of stands in `protocol::ring`.
+//! How that is kept track of, and what a kill leaves behind, stands in `protocol::ring`.
 //!
 //! ```text
-//! control block (384) │ table: 4 bytes for each `alignment` of the arena │ arena, from the next page
+//! control block (384) │ table: 8 bytes for each `alignment` of the arena │ arena, from the next page
 //! ```
 //!
 //! All of it is sparse: a ring of 1 GiB costs nothing until it is used. Pages once used stay with the ring; a ring
 //! that empties starts again at its front, on the pages it used last.
+//!
+//! Blocks are known by their address. It is that of the process that asks: a process that inherited the region by a
+//! fork sees it at the same place, others do not. Between those, send `address - region.address()` and add the
+//! receiver's `region.address()`.
+//!
+//! # Looking for writes that come too late
+//!
+//! A ring made by [`HeapRing::poisoning`] overwrites what is released with [`POISON`]: whoever still reads there sees
+//! that at once. And before a block is handed out, its bytes are looked at: those that are neither poison nor zero
+//! (never used, or given back by the region) were written by somebody who had no right to.
 
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher, Hasher};
+use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicU32 as Counter, Ordering as CounterOrdering};
-use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
+use crate::doorbell::Doorbell;
 use crate::error::{Error, Result};
-use crate::protocol::ring::{Ring, RingControl, Usage, MAX_GRANULES};
-use crate::protocol::sync::{AtomicU32, Ordering};
+use crate::peer::Peer;
+use crate::protocol::bell::Bell;
+use crate::protocol::ring::{Allocating, Ring, RingControl, Room, MAX_GRANULES};
+use crate::protocol::sync::{AtomicU64, Ordering};
 use crate::region::{Overlaid, Region};
-use crate::spin::Spin;
 use crate::sys;
 use crate::wait::{wait_for, Patience};
+use crate::wait_set::Watched;
 
 const PAGE: usize = 4096;
 /// The first bits of the geometry word: what a ring of this layout is known by.
 const MAGIC: u64 = 0x4852;
+/// The bit of the geometry word that tells a ring that poisons.
+const POISONS: u64 = 1 << 47;
+
+/// What a ring made by [`HeapRing::poisoning`] writes over each byte that is released.
+pub const POISON: u8 = 0xdd;
+const POISON_WORD: u64 = u64::from_ne_bytes([POISON; 8]);
 
 #[cfg(not(loom))]
 const _: () = assert!(size_of::<RingControl>() == 384);
@@ -33,18 +55,41 @@ const _: () = assert!(size_of::<RingControl>() == 384);
 #[derive(Debug)]
 pub struct HeapRing {
     name: String,
-    region: Region,
-    arena_offset: usize,
-    alignment: usize,
+    arena: usize,
+    shift: u32,
     control: Overlaid<RingControl>,
-    table: Overlaid<AtomicU32>,
-    token: u32,
-    allocating: Mutex<()>,
-    spin: Spin,
+    table: Overlaid<AtomicU64>,
+    poisons: bool,
+    serial: u32,
+    watched: Watched,
 }
 
-/// Tells the rings of one process apart, as allocators.
-static NEXT_TOKEN: Counter = Counter::new(1);
+/// What a ring holds and has seen. Bytes of blocks are rounded up to the ring's alignment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct HeapRingStats {
+    /// The ring's size.
+    pub nbytes: usize,
+    /// Blocks allocated and not released.
+    pub live_blocks: u64,
+    /// Bytes of those blocks.
+    pub live_bytes: usize,
+    /// Bytes that no block can have now: live ones, those released behind a live one, and what was left unused at the
+    /// end of the arena.
+    pub held_bytes: usize,
+    /// Most bytes ever held at once: how large the ring has to be.
+    pub peak_bytes: usize,
+    /// Blocks ever allocated.
+    pub allocated: u64,
+    /// Blocks that were put at the front because the end of the arena was reached.
+    pub wraps: u64,
+    /// Allocations that had to wait.
+    pub waits: u64,
+    /// The address of the oldest live block, which space has to wait for.
+    pub oldest: Option<usize>,
+    /// Its bytes; 0 if there is none.
+    pub oldest_nbytes: usize,
+}
 
 impl HeapRing {
     /// The alignment of blocks unless another is asked for.
@@ -57,23 +102,44 @@ impl HeapRing {
     pub fn required_bytes(nbytes: usize, alignment: usize) -> Result<usize> {
         let granules = granules(nbytes, alignment)?;
         // One page more: the arena starts at a page wherever the ring does.
-        Ok(size_of::<RingControl>() + granules * size_of::<AtomicU32>() + PAGE + granules * alignment)
+        Ok(size_of::<RingControl>() + granules * size_of::<AtomicU64>() + PAGE + granules * alignment)
     }
 
     /// The ring at `offset` of a region, a multiple of 128; made where the memory is zero, joined where the same ring
-    /// already is. `name` shows in errors.
+    /// already is, which poisons or not as whoever made it has chosen. `name` shows in errors.
     ///
     /// # Errors
     /// [`Error::Invalid`] if it is misaligned, does not lie in the region, or something else lies there; and as
     /// [`HeapRing::required_bytes`].
     pub fn new(region: &Region, offset: usize, nbytes: usize, name: &str, alignment: usize) -> Result<Self> {
+        Self::make(region, offset, nbytes, name, alignment, false)
+    }
+
+    /// As [`HeapRing::new`], of a ring that looks for writes to blocks after their release, in every process that
+    /// joins it. Each release then writes the whole block, each allocation reads it.
+    ///
+    /// # Errors
+    /// As [`HeapRing::new`]; [`Error::Invalid`] also if a ring that does not poison is there already.
+    pub fn poisoning(region: &Region, offset: usize, nbytes: usize, name: &str, alignment: usize) -> Result<Self> {
+        Self::make(region, offset, nbytes, name, alignment, true)
+    }
+
+    fn make(region: &Region, offset: usize, nbytes: usize, name: &str, alignment: usize, poison: bool) -> Result<Self> {
         region.window(offset, Self::required_bytes(nbytes, alignment)?)?;
         let granules = granules(nbytes, alignment)?;
         let control = region.overlay::<RingControl>(offset, 1)?;
-        let geometry = MAGIC << 48 | u64::from(alignment.trailing_zeros()) << 40 | granules as u64;
-        match control[0].geometry.compare_exchange(0, geometry, Ordering::AcqRel, Ordering::Acquire) {
-            Ok(_) => {}
-            Err(found) if found == geometry => {}
+        let shape = MAGIC << 48 | u64::from(alignment.trailing_zeros()) << 40 | granules as u64;
+        let geometry = if poison { shape | POISONS } else { shape };
+        let poisons = match control[0].geometry.compare_exchange(0, geometry, Ordering::AcqRel, Ordering::Acquire) {
+            Ok(_) => poison,
+            Err(found) if found == shape | POISONS => true,
+            Err(found) if found == shape && !poison => false,
+            Err(found) if found == shape => {
+                return Err(Error::Invalid(format!(
+                    "offset {offset} holds a heap ring that does not poison what is released; whoever makes a ring \
+                     chooses that"
+                )))
+            }
             Err(found) if found >> 48 == MAGIC => {
                 let alignment = 1u64 << (found >> 40 & 0x3f);
                 return Err(Error::Invalid(format!(
@@ -82,25 +148,26 @@ impl HeapRing {
                 )));
             }
             Err(_) => return Err(Error::Invalid(format!("offset {offset} holds something that is no heap ring"))),
-        }
+        };
         let table_offset = offset + size_of::<RingControl>();
         let table = region.overlay(table_offset, granules)?;
+        let bell: *const Bell = Ring::new(&control[0], &table).bell();
+        let doorbell = Doorbell::new(region, bell as usize - region.address())?;
         Ok(HeapRing {
             name: name.to_owned(),
-            region: region.clone(),
-            arena_offset: (table_offset + granules * size_of::<AtomicU32>()).next_multiple_of(PAGE),
-            alignment,
+            arena: region.address() + (table_offset + granules * size_of::<AtomicU64>()).next_multiple_of(PAGE),
+            shift: alignment.trailing_zeros(),
             control,
             table,
-            token: NEXT_TOKEN.fetch_add(1, CounterOrdering::Relaxed),
-            allocating: Mutex::new(()),
-            spin: Spin::new(),
+            poisons,
+            serial: next_serial(),
+            watched: Watched::new(doorbell),
         })
     }
 
     /// Its size in bytes.
     pub fn nbytes(&self) -> usize {
-        self.table.len() * self.alignment
+        self.table.len() << self.shift
     }
 
     /// Its name.
@@ -110,35 +177,80 @@ impl HeapRing {
 
     /// What every block's address is a multiple of.
     pub fn alignment(&self) -> usize {
-        self.alignment
+        1 << self.shift
     }
 
-    /// Bytes of live blocks, rounded up to the alignment.
+    /// Whether it overwrites what is released.
+    pub fn poisons(&self) -> bool {
+        self.poisons
+    }
+
+    /// Bytes of live blocks, rounded up to the alignment. Counted block by block, as [`HeapRing::live`] is.
     pub fn used(&self) -> u64 {
-        self.usage().live_granules * self.alignment as u64
+        self.ring().usage().live_granules << self.shift
     }
 
     /// Live blocks.
     pub fn live(&self) -> u64 {
-        self.usage().live_blocks
+        self.ring().usage().live_blocks
+    }
+
+    /// What it holds and has seen; from any process. Keeping it costs next to nothing, asking goes through the blocks
+    /// that are held. While others allocate and release, each number is of some recent moment.
+    ///
+    /// # Errors
+    /// [`Error::Corrupted`].
+    pub fn stats(&self) -> Result<HeapRingStats> {
+        let (usage, history) = (self.ring().usage(), self.ring().history());
+        if !usage.intact {
+            return Err(Error::Corrupted(format!("heap ring '{}' has an entry that nobody writes", self.name)));
+        }
+        let (oldest, oldest_nbytes) = self.block(usage.oldest);
+        Ok(HeapRingStats {
+            nbytes: self.nbytes(),
+            live_blocks: usage.live_blocks,
+            live_bytes: self.bytes(usage.live_granules),
+            held_bytes: self.bytes(usage.held_granules),
+            peak_bytes: self.bytes(history.peak_granules.min(self.table.len() as u64)),
+            allocated: history.allocated,
+            wraps: history.wraps,
+            waits: history.waits,
+            oldest,
+            oldest_nbytes,
+        })
+    }
+
+    /// From now on an [`HeapRing::alloc`] that waits ends with [`Error::PeerDied`] as soon as `peer` is gone and there is
+    /// no space still: for those who hold blocks, as what they held stays live.
+    ///
+    /// # Errors
+    /// [`Error::Os`] if the watcher thread cannot be started.
+    pub fn watch(&self, peer: &Peer) -> Result<()> {
+        self.watched.watch(peer)
     }
 
     /// The address of a fresh block of `nbytes`, at least one. It lives until it is released, whoever dies meanwhile.
     ///
     /// # Errors
     /// [`Error::HeapRingFull`] if no space comes free within the patience, or the block is larger than the ring;
-    /// [`Error::Misused`] if another process, or another `HeapRing`, allocates here; [`Error::Interrupted`];
+    /// [`Error::PeerDied`] if a watched peer is gone and there is no space; [`Error::Misused`] if another process that
+    /// lives, or another `HeapRing`, allocates here; [`Error::WrittenAfterRelease`]; [`Error::Interrupted`];
     /// [`Error::Corrupted`].
     pub fn alloc(&self, nbytes: usize, patience: &mut Patience<'_>) -> Result<usize> {
-        let waited = wait_for(
-            self.ring().bell(),
-            &self.spin,
-            patience,
-            "space",
-            || self.try_alloc(nbytes),
-            || self.check(nbytes),
-        );
-        match waited {
+        if patience.only_looks() || nbytes > self.nbytes() {
+            return self.try_alloc(nbytes)?.ok_or_else(|| self.full(nbytes));
+        }
+        let mut looks = 0u64;
+        let look = || {
+            let allocating = self.allocating()?;
+            looks += 1;
+            if looks == 2 {
+                allocating.count_wait();
+            }
+            self.try_alloc_in(&allocating, nbytes)
+        };
+        let doorbell = self.watched.doorbell();
+        match wait_for(doorbell.bell(), doorbell.spin(), patience, "space", look, || self.watched.check()) {
             Err(Error::WaitTimeout { .. }) => Err(self.full(nbytes)),
             waited => waited,
         }
@@ -148,73 +260,211 @@ impl HeapRing {
     ///
     /// # Errors
     /// As [`HeapRing::alloc`].
+    #[inline]
     pub fn try_alloc(&self, nbytes: usize) -> Result<Option<usize>> {
-        let _allocating = self.allocating.lock().unwrap_or_else(PoisonError::into_inner);
-        let token = self.token();
-        self.ring().claim(token).map_err(|owner| {
-            Error::Misused(format!(
-                "heap ring '{}' is allocated from by process {}; this is process {}, or another HeapRing object there",
-                self.name,
-                owner >> 32,
-                sys::current_pid()
-            ))
-        })?;
-        let first = self.ring().alloc(nbytes.max(1).div_ceil(self.alignment) as u64)?;
-        Ok(first.map(|first| self.region.address() + self.arena_offset + first * self.alignment))
+        self.try_alloc_in(&self.allocating()?, nbytes)
     }
 
-    /// Gives a block back. In any order, from any process that maps the region at the address the block was
-    /// allocated at (any that inherited it).
+    #[inline]
+    fn try_alloc_in(&self, allocating: &Allocating<'_>, nbytes: usize) -> Result<Option<usize>> {
+        let length = ((nbytes.max(1) - 1) >> self.shift) as u64 + 1;
+        if self.poisons {
+            return self.try_alloc_poisoned(allocating, length);
+        }
+        Ok(allocating.alloc(length)?.map(|first| self.address(first)))
+    }
+
+    #[cold]
+    fn try_alloc_poisoned(&self, allocating: &Allocating<'_>, length: u64) -> Result<Option<usize>> {
+        loop {
+            if let Some(room) = allocating.room(length)? {
+                self.check_poison(allocating, room)?;
+                allocating.forget_inside(room);
+                return Ok(Some(self.address(allocating.take(room))));
+            }
+            // What a process that was killed in the midst of it has left is done here.
+            let Some(poisoning) = allocating.poisoning_at_tail()? else { return Ok(None) };
+            if !is_gone(poisoning.pid)? {
+                return Ok(None);
+            }
+            if allocating.take_over(poisoning, process_id()) {
+                self.poison(poisoning.first, poisoning.length);
+                self.end_poisoning(poisoning.first)?;
+            }
+        }
+    }
+
+    /// Gives a block back. In any order, from any process; `address` is that in this one.
     ///
     /// # Errors
-    /// [`Error::UnknownBlock`] if no live block starts there.
+    /// [`Error::UnknownBlock`] if no live block starts there; [`Error::Corrupted`].
+    #[inline]
     pub fn release(&self, address: usize) -> Result<()> {
-        let offset = address.wrapping_sub(self.region.address() + self.arena_offset);
-        if offset % self.alignment == 0 && self.ring().release(offset / self.alignment) {
-            return Ok(());
+        let offset = address.wrapping_sub(self.arena);
+        let first = offset >> self.shift;
+        if first << self.shift == offset {
+            let released = if self.poisons { self.release_poisoned(first)? } else { self.ring().release(first) };
+            if released {
+                return Ok(());
+            }
         }
         Err(Error::UnknownBlock { name: self.name.clone(), address })
     }
 
+    #[cold]
+    fn release_poisoned(&self, first: usize) -> Result<bool> {
+        let Some(length) = self.ring().begin_poisoning(first, process_id())? else { return Ok(false) };
+        self.poison(first, length);
+        self.end_poisoning(first)?;
+        Ok(true)
+    }
+
+    fn end_poisoning(&self, first: usize) -> Result<()> {
+        if self.ring().end_poisoning(first, process_id()) {
+            return Ok(());
+        }
+        Err(Error::Corrupted(format!(
+            "the block at {:#x} of heap ring '{}' changed while it was being released",
+            self.address(first),
+            self.name
+        )))
+    }
+
+    /// Overwrites a block that is nobody's but the caller's.
+    fn poison(&self, first: usize, length: u64) {
+        let (start, nbytes) = (self.address(first), self.bytes(length));
+        assert!(start + nbytes <= self.arena + self.nbytes(), "a block that leaves its arena");
+        // SAFETY: the range was just seen to lie in the arena, which `new` has checked to lie in the region, which
+        // `self.control` keeps mapped. No references to its bytes exist, only raw pointers.
+        unsafe { std::ptr::write_bytes(start as *mut u8, POISON, nbytes) }
+    }
+
+    /// An error for the first byte of the room that was written since its release; it is poisoned again then.
+    fn check_poison(&self, allocating: &Allocating<'_>, room: Room) -> Result<()> {
+        let (start, nbytes) = (self.address(room.first), self.bytes(room.length));
+        assert!(start + nbytes <= self.arena + self.nbytes(), "a block that leaves its arena");
+        let spoilt = (start..start + nbytes).step_by(size_of::<u64>()).find_map(|word| {
+            // SAFETY: as in `poison`; blocks start and end at multiples of 64, so words are aligned. Volatile, as
+            // another process may be writing there.
+            let value = unsafe { (word as *const u64).read_volatile() };
+            if value == POISON_WORD || value == 0 {
+                return None;
+            }
+            let bytes = value.to_ne_bytes();
+            let index = bytes.iter().position(|byte| ![POISON, 0].contains(byte))?;
+            Some((word + index, bytes[index]))
+        });
+        let Some((address, value)) = spoilt else { return Ok(()) };
+        let block = allocating.released_around((address - self.arena) >> self.shift).map(|first| self.address(first));
+        self.poison(room.first, room.length);
+        Err(Error::WrittenAfterRelease { name: self.name.clone(), address, value, block })
+    }
+
     /// The error of a request that does not fit now.
     pub fn full(&self, requested: usize) -> Error {
-        let usage = self.usage();
-        let bytes = |granules: u64| granules * self.alignment as u64;
+        let usage = self.ring().usage();
+        let (oldest, oldest_nbytes) = self.block(usage.oldest);
         Error::HeapRingFull {
             name: self.name.clone(),
             nbytes: self.nbytes(),
-            live_blocks: usage.live_blocks,
-            live_bytes: bytes(usage.live_granules),
-            pending_bytes: bytes(usage.held_granules.saturating_sub(usage.live_granules)),
             requested,
+            live_blocks: usage.live_blocks,
+            live_bytes: self.bytes(usage.live_granules),
+            pending_bytes: self.bytes(usage.held_granules.saturating_sub(usage.live_granules)),
+            oldest,
+            oldest_nbytes,
         }
     }
 
-    /// What can never fit is not waited for.
-    fn check(&self, nbytes: usize) -> Result<()> {
-        if nbytes > self.nbytes() {
-            return Err(self.full(nbytes));
+    /// A turn as the allocator, of which there is one: this object, if there is none or the one there was has ended.
+    #[inline]
+    fn allocating(&self) -> Result<Allocating<'_>> {
+        let token = self.token();
+        match self.ring().lock(token) {
+            Ok(allocating) => Ok(allocating),
+            Err(other) => self.succeed(other, token),
         }
-        Ok(())
     }
 
-    fn usage(&self) -> Usage {
-        self.ring().usage()
+    #[cold]
+    fn succeed(&self, other: u64, token: u64) -> Result<Allocating<'_>> {
+        let pid = (other >> 32) as u32;
+        // A process that had this one's id is gone, and so is what it left in another process's memory.
+        let gone = if pid == process_id() { other >> 16 != token >> 16 } else { is_gone(pid)? };
+        if gone {
+            if let Some(allocating) = self.ring().succeed(other, token) {
+                return Ok(allocating);
+            }
+        }
+        Err(Error::Misused(format!(
+            "heap ring '{}' is allocated from by process {pid}; this is process {}, or another HeapRing object there",
+            self.name,
+            process_id()
+        )))
     }
 
+    #[inline]
     fn ring(&self) -> Ring<'_> {
         Ring::new(&self.control[0], &self.table)
     }
 
-    /// Differs between processes, and so in a child that inherited this object.
+    /// This object in this process: it differs in a child that inherited it, and from those of a process that had the
+    /// same id. The lowest bit is the ring's.
+    #[inline]
     fn token(&self) -> u64 {
-        (sys::current_pid() as u64) << 32 | u64::from(self.token)
+        u64::from(process_id()) << 32 | u64::from(self.serial) << 1
+    }
+
+    #[inline]
+    fn address(&self, first: usize) -> usize {
+        self.arena + (first << self.shift)
+    }
+
+    fn bytes(&self, granules: u64) -> usize {
+        (granules as usize) << self.shift
+    }
+
+    fn block(&self, block: Option<(usize, u64)>) -> (Option<usize>, usize) {
+        match block {
+            Some((first, length)) => (Some(self.address(first)), self.bytes(length)),
+            None => (None, 0),
+        }
     }
 }
 
 impl Drop for HeapRing {
     fn drop(&mut self) {
         self.ring().disclaim(self.token());
+    }
+}
+
+fn process_id() -> u32 {
+    sys::current_pid() as u32
+}
+
+/// Whether there is no process with that id, or one that has ended and was not reaped yet.
+fn is_gone(pid: u32) -> Result<bool> {
+    let pid = i32::try_from(pid).unwrap_or(0);
+    if pid <= 0 {
+        return Err(Error::Corrupted(format!("a heap ring names the process {pid}")));
+    }
+    let Some(process) = sys::process_open(pid)? else { return Ok(true) };
+    let ended = sys::poll_readable(&[process.as_fd()], Some(Duration::ZERO))?;
+    Ok(ended.is_some_and(|ended| ended[0]))
+}
+
+/// 31 bits that tell this process's rings apart, in the lower half, and this process from an earlier one with its id,
+/// in the upper.
+fn next_serial() -> u32 {
+    static NEXT: Counter = Counter::new(0);
+    let mut next = NEXT.load(CounterOrdering::Relaxed);
+    loop {
+        let serial = if next == 0 { (RandomState::new().build_hasher().finish() as u32) | (1 << 15) } else { next };
+        let after = (serial & !0x7fff) | (serial.wrapping_add(1) & 0x7fff);
+        match NEXT.compare_exchange_weak(next, after, CounterOrdering::Relaxed, CounterOrdering::Relaxed) {
+            Ok(_) => return serial & 0x7fff_ffff,
+            Err(other) => next = other,
+        }
     }
 }
 

@@ -62,7 +62,7 @@ mod watcher;
 
 pub use doorbell::Doorbell;
 pub use error::{Error, Result};
-pub use heap_ring::HeapRing;
+pub use heap_ring::{HeapRing, HeapRingStats};
 pub use mailbox::{Claim, Mailbox, MailboxClient, MailboxServer, Reply, ReplyView, Request, SharedClient};
 pub use named::{named_regions, NamedRegion};
 pub use notifier::Notifier;

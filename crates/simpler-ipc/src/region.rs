@@ -16,7 +16,7 @@ use crate::protocol::bell::Bell;
 use crate::protocol::frame::FrameHeader;
 use crate::protocol::lane::LaneHeader;
 use crate::protocol::ring::RingControl;
-use crate::protocol::sync::AtomicU32;
+use crate::protocol::sync::AtomicU64;
 use crate::sys;
 
 /// A mapping of shared memory; unmapped when the last clone, and the last thing that lies in it, is dropped.
@@ -293,7 +293,7 @@ impl WeakRegion {
 pub(crate) unsafe trait Overlay {}
 
 // SAFETY: an atomic.
-unsafe impl Overlay for AtomicU32 {}
+unsafe impl Overlay for AtomicU64 {}
 // SAFETY: repr(C), two atomics.
 unsafe impl Overlay for Bell {}
 // SAFETY: repr(C), atomics only.

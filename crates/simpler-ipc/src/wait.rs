@@ -74,6 +74,11 @@ impl<'a> Patience<'a> {
         self
     }
 
+    /// Whether not to wait at all.
+    pub(crate) fn only_looks(&self) -> bool {
+        self.limit.is_zero()
+    }
+
     /// Asks whether to go on: for how long to sleep next. Fails when the time is up or the check says so.
     pub(crate) fn next_sleep(&mut self, what: &'static str) -> Result<Option<Duration>> {
         if let Some(check) = &mut self.check {

@@ -2,11 +2,13 @@
 
 #![cfg(all(target_os = "linux", not(loom)))]
 
+use std::process::Command;
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use simpler_ipc::{Error, HeapRing, Patience, Region};
+use simpler_ipc::heap_ring::POISON;
+use simpler_ipc::{Error, HeapRing, Patience, Peer, Region};
 
 fn region(nbytes: usize) -> Region {
     Region::anonymous(HeapRing::required_bytes(nbytes, HeapRing::ALIGNMENT).unwrap(), "test").unwrap()
@@ -52,25 +54,58 @@ fn a_block_as_large_as_the_ring_fits_whenever_the_ring_is_empty() {
 }
 
 #[test]
-fn full_says_what_is_live_and_what_waits_behind_it() {
+fn full_says_what_is_live_what_waits_behind_it_and_what_to_release_first() {
     let region = region(8192);
     let ring = ring(&region, 8192);
-    alloc(&ring, 1000);
+    let first = alloc(&ring, 1000);
     let released = alloc(&ring, 2048);
     alloc(&ring, 4096);
     ring.release(released).unwrap();
     let error = ring.alloc(4000, &mut Patience::limited(Duration::ZERO)).unwrap_err();
     match &error {
-        Error::HeapRingFull { name, nbytes, live_blocks, live_bytes, pending_bytes, requested } => {
-            assert_eq!(name, "test ring");
-            assert_eq!((*nbytes, *live_blocks, *live_bytes), (8192, 2, 1024 + 4096));
-            assert_eq!((*pending_bytes, *requested), (2048, 4000));
+        Error::HeapRingFull {
+            name,
+            nbytes,
+            requested,
+            live_blocks,
+            live_bytes,
+            pending_bytes,
+            oldest,
+            oldest_nbytes,
+        } => {
+            assert_eq!((name.as_str(), *nbytes, *requested), ("test ring", 8192, 4000));
+            assert_eq!((*live_blocks, *live_bytes, *pending_bytes), (2, 1024 + 4096, 2048));
+            assert_eq!((*oldest, *oldest_nbytes), (Some(first), 1024));
         }
         other => panic!("{other}"),
     }
-    for word in ["test ring", "8192", "4000", "2 live blocks", "5120"] {
+    for word in ["test ring", "8192", "4000", "2 live blocks", "5120", &format!("{first:#x}, 1024 bytes")] {
         assert!(error.to_string().contains(word), "{error} lacks {word}");
     }
+}
+
+#[test]
+fn stats_tell_what_is_held_and_what_has_been() {
+    let region = region(8192);
+    let ring = ring(&region, 8192);
+    let fresh = ring.stats().unwrap();
+    assert_eq!((fresh.allocated, fresh.held_bytes, fresh.peak_bytes, fresh.oldest), (0, 0, 0, None));
+    let blocks: Vec<usize> = (0..3).map(|_| alloc(&ring, 2048)).collect();
+    ring.release(blocks[0]).unwrap();
+    ring.release(blocks[2]).unwrap();
+    // 2048 bytes are left at the end: a block of 1024 goes there, one of 2048 then does not.
+    alloc(&ring, 1024);
+    alloc(&ring, 2048);
+    let stats = ring.stats().unwrap();
+    assert_eq!((stats.nbytes, stats.allocated, stats.wraps, stats.waits), (8192, 5, 1, 0));
+    assert_eq!((stats.live_blocks, stats.live_bytes), (3, 5120));
+    assert_eq!((stats.held_bytes, stats.peak_bytes), (8192, 8192), "with a released block and what is left at the end");
+    assert_eq!((stats.oldest, stats.oldest_nbytes), (Some(blocks[1]), 2048));
+    let error = ring.alloc(1, &mut Patience::limited(Duration::from_millis(1))).unwrap_err();
+    assert!(matches!(error, Error::HeapRingFull { .. }), "{error}");
+    ring.release(blocks[1]).unwrap();
+    let stats = ring.stats().unwrap();
+    assert_eq!((stats.waits, stats.live_blocks, stats.held_bytes, stats.peak_bytes), (1, 2, 4096, 8192));
 }
 
 #[test]
@@ -144,17 +179,179 @@ fn impossible_shapes_and_places_are_refused() {
 
 #[test]
 fn spoilt_bookkeeping_is_an_error() {
-    // Head and tail (in the second line), and the first block's table entry.
-    let spoils: [(usize, &[u8]); 4] =
-        [(128 + 8, &[0xff; 8]), (128 + 16, &[0xff; 8]), (384, &[0xff, 0xff, 0, 0x40]), (384, &[0; 4])];
-    for (offset, bytes) in spoils {
+    // The span (in the second line), and the first block's table entry: too long, of no length, in no state.
+    let spoils: [(usize, u64); 6] = [
+        (128 + 8, u64::MAX),
+        (128 + 8, 4 << 32),
+        (128 + 8, 5),
+        (384, 1 << 62 | 5 << 32),
+        (384, 3 << 62),
+        (384, 1 << 32),
+    ];
+    for (offset, word) in spoils {
         let region = region(4096);
         let ring = ring(&region, 4096);
         alloc(&ring, 1024);
-        region.window(offset, bytes.len()).unwrap().copy_from(bytes);
+        region.window(offset, 8).unwrap().copy_from(&word.to_ne_bytes());
         let error = ring.try_alloc(1024).unwrap_err();
         assert!(matches!(error, Error::Corrupted(_)), "{error}");
+        let error = ring.stats().unwrap_err();
+        assert!(matches!(error, Error::Corrupted(_)), "{error}");
+        // Neither of these can fail; they count what makes sense.
+        assert!(ring.live() <= 4 && ring.used() <= 4096);
     }
+}
+
+#[test]
+fn a_block_that_leaves_its_arena_is_not_poisoned() {
+    let region = region(4096);
+    let ring = poisoning(&region, 4096);
+    let block = alloc(&ring, 1024);
+    region.window(384, 8).unwrap().copy_from(&(1u64 << 62 | 5 << 32).to_ne_bytes());
+    assert!(matches!(ring.release(block), Err(Error::Corrupted(_))));
+}
+
+fn poisoning(region: &Region, nbytes: usize) -> HeapRing {
+    HeapRing::poisoning(region, 0, nbytes, "test ring", HeapRing::ALIGNMENT).unwrap()
+}
+
+fn bytes(region: &Region, address: usize, nbytes: usize) -> Vec<u8> {
+    region.window(address - region.address(), nbytes).unwrap().to_vec()
+}
+
+#[test]
+fn released_bytes_are_poisoned_in_every_process_that_joins() {
+    let region = region(8192);
+    let maker = poisoning(&region, 8192);
+    let joiner = ring(&region, 8192);
+    assert!(joiner.poisons());
+    let blocks = [alloc(&maker, 3000), alloc(&maker, 1)];
+    for block in blocks {
+        region.window(block - region.address(), 1024).unwrap().copy_from(&[1; 1024]);
+    }
+    joiner.release(blocks[0]).unwrap();
+    assert_eq!(bytes(&region, blocks[0], 3072), [POISON; 3072]);
+    assert_eq!(bytes(&region, blocks[1], 1024), [1; 1024], "the neighbour lives");
+    assert!(matches!(maker.release(blocks[0]), Err(Error::UnknownBlock { .. })));
+    maker.release(blocks[1]).unwrap();
+    assert_eq!(alloc(&maker, 8192), blocks[0]);
+}
+
+#[test]
+fn poison_cannot_be_asked_for_where_the_ring_has_none() {
+    let region = region(4096);
+    ring(&region, 4096);
+    let error = HeapRing::poisoning(&region, 0, 4096, "test", 1024).unwrap_err();
+    assert!(error.to_string().contains("does not poison"), "{error}");
+}
+
+#[test]
+fn a_write_after_the_release_is_found_once_and_names_the_block() {
+    let region = region(8192);
+    let ring = poisoning(&region, 8192);
+    let (block, after) = (alloc(&ring, 2048), alloc(&ring, 1024));
+    ring.release(block).unwrap();
+    let late = block + 1500;
+    region.window(late - region.address(), 2).unwrap().copy_from(&[7, 8]);
+    ring.release(after).unwrap();
+    let error = ring.try_alloc(4096).unwrap_err();
+    match &error {
+        Error::WrittenAfterRelease { address, value: 7, block: found, .. } => {
+            assert_eq!((*address, *found), (late, Some(block)));
+        }
+        other => panic!("{other}"),
+    }
+    for word in [format!("{late:#x}"), format!("{block:#x}"), "0x07".to_owned()] {
+        assert!(error.to_string().contains(&word), "{error} lacks {word}");
+    }
+    assert_eq!(alloc(&ring, 4096), block, "the error is raised once");
+}
+
+#[test]
+fn pages_that_were_never_used_or_were_given_back_are_no_late_writes() {
+    let region = region(16384);
+    let ring = poisoning(&region, 16384);
+    let block = alloc(&ring, 6000);
+    ring.release(block).unwrap();
+    // Half-way through a page: what lies before stays poison, what lies behind is zero.
+    region.punch(block - region.address() + 3000, 2000).unwrap();
+    assert_eq!(alloc(&ring, 16384), block);
+}
+
+#[test]
+fn a_block_whose_poisoner_was_killed_comes_back() {
+    let mut child = Command::new("true").spawn().unwrap();
+    let gone = u64::from(child.id());
+    child.wait().unwrap();
+    let region = region(4096);
+    let ring = poisoning(&region, 4096);
+    let block = alloc(&ring, 4096);
+    // As a process leaves it that was killed between the first and the second half of its release.
+    region.window(384, 8).unwrap().copy_from(&(2u64 << 62 | 4 << 32 | gone).to_ne_bytes());
+    assert_eq!((ring.live(), ring.stats().unwrap().held_bytes), (0, 4096));
+    assert!(matches!(ring.release(block), Err(Error::UnknownBlock { .. })));
+    assert_eq!(alloc(&ring, 1024), block);
+    assert_eq!(bytes(&region, block, 4096), [POISON; 4096]);
+}
+
+#[test]
+fn a_block_that_a_live_process_poisons_is_waited_for() {
+    let region = region(4096);
+    let ring = poisoning(&region, 4096);
+    alloc(&ring, 4096);
+    let entry = 2u64 << 62 | 4 << 32 | u64::from(std::process::id());
+    region.window(384, 8).unwrap().copy_from(&entry.to_ne_bytes());
+    assert_eq!(ring.try_alloc(1024).unwrap(), None);
+}
+
+#[test]
+fn an_allocator_that_was_killed_has_a_successor() {
+    let mut child = Command::new("true").spawn().unwrap();
+    let gone = u64::from(child.id());
+    child.wait().unwrap();
+    let region = region(4096);
+    let ring = ring(&region, 4096);
+    for busy in [0, 1] {
+        // The token of an object of its, which was or was not in its turn.
+        region.window(128, 8).unwrap().copy_from(&(gone << 32 | 2 | busy).to_ne_bytes());
+        let block = alloc(&ring, 4096);
+        ring.release(block).unwrap();
+    }
+    let stats = ring.stats().unwrap();
+    assert_eq!((stats.allocated, stats.live_blocks), (2, 0));
+}
+
+#[test]
+fn an_unfinished_block_of_a_killed_allocator_cannot_be_released() {
+    let mut child = Command::new("true").spawn().unwrap();
+    let gone = u64::from(child.id());
+    child.wait().unwrap();
+    let region = region(4096);
+    let ring = ring(&region, 4096);
+    let block = alloc(&ring, 1024);
+    let unfinished = block + 1024;
+    region.window(128, 8).unwrap().copy_from(&(gone << 32 | 2).to_ne_bytes());
+    region.window(384 + 8, 8).unwrap().copy_from(&(1u64 << 62 | 2 << 32).to_ne_bytes());
+    assert_eq!(ring.try_alloc(4096).unwrap(), None);
+    assert!(matches!(ring.release(unfinished), Err(Error::UnknownBlock { .. })));
+    ring.release(block).unwrap();
+}
+
+#[test]
+fn an_alloc_that_waits_for_a_dead_process_is_told_so() {
+    let region = region(4096);
+    let ring = ring(&region, 4096);
+    let block = alloc(&ring, 4096);
+    let mut child = Command::new("sleep").arg("600").spawn().unwrap();
+    ring.watch(&Peer::open(child.id() as i32).unwrap()).unwrap();
+    thread::scope(|scope| {
+        let waiting = scope.spawn(|| ring.alloc(1024, &mut Patience::forever()));
+        child.kill().unwrap();
+        assert!(matches!(waiting.join().unwrap(), Err(Error::PeerDied { .. })));
+    });
+    let _ = child.wait(); // the peer has reaped it
+    ring.release(block).unwrap();
+    ring.alloc(4096, &mut Patience::forever()).expect("what is there is given, whoever died");
 }
 
 #[test]
@@ -185,4 +382,31 @@ fn threads_that_use_blocks_at_once_never_see_each_others_bytes() {
         }
     });
     assert_eq!((ring.live(), ring.used()), (0, 0));
+}
+
+#[test]
+fn threads_that_allocate_at_once_get_blocks_of_their_own() {
+    let region = region(64 * 1024);
+    let ring = ring(&region, 64 * 1024);
+    thread::scope(|scope| {
+        for stamp in 1..=3u8 {
+            let (ring, region) = (&ring, &region);
+            scope.spawn(move || {
+                for turn in 0..2000usize {
+                    let nbytes = 1 + turn * 37 % 6000;
+                    let block = ring.alloc(nbytes, &mut Patience::forever()).unwrap();
+                    let window = region.window(block - region.address(), nbytes).unwrap();
+                    window.copy_from(&vec![stamp; nbytes]);
+                    assert!(window.to_vec().iter().all(|&byte| byte == stamp));
+                    ring.release(block).unwrap();
+                }
+            });
+        }
+        // Meanwhile, from outside: counts that make sense.
+        for _ in 0..200 {
+            let stats = ring.stats().unwrap();
+            assert!(stats.live_bytes <= stats.nbytes && stats.held_bytes <= stats.peak_bytes, "{stats:?}");
+        }
+    });
+    assert_eq!((ring.live(), ring.stats().unwrap().allocated), (0, 6000));
 }

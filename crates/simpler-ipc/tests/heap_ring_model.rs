@@ -38,12 +38,23 @@ fn place(blocks: &VecDeque<Block>, capacity: usize, length: usize) -> Option<usi
     }
 }
 
+/// What no block can have: from the oldest live block to the newest of all, around the end if need be.
+fn held(oldest: &Block, newest: &Block, capacity: usize) -> usize {
+    let end = newest.start + newest.length;
+    if newest.start >= oldest.start {
+        end - oldest.start
+    } else {
+        capacity - oldest.start + end
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
 
     #[test]
     fn every_block_is_where_the_model_says(
         capacity in 1usize..40,
+        poison in any::<bool>(),
         steps in vec(
             prop_oneof![
                 3 => (1usize..24).prop_map(Step::Alloc),
@@ -55,7 +66,8 @@ proptest! {
         const ALIGNMENT: usize = 64;
         let nbytes = capacity * ALIGNMENT;
         let region = Region::anonymous(HeapRing::required_bytes(nbytes, ALIGNMENT).unwrap(), "test").unwrap();
-        let ring = HeapRing::new(&region, 0, nbytes, "test", ALIGNMENT).unwrap();
+        let make = if poison { HeapRing::poisoning } else { HeapRing::new };
+        let ring = make(&region, 0, nbytes, "test", ALIGNMENT).unwrap();
         // An empty ring allocates at the front of its arena.
         let arena = ring.try_alloc(1).unwrap().unwrap();
         ring.release(arena).unwrap();
@@ -85,7 +97,16 @@ proptest! {
             }
             let live: Vec<&Block> = blocks.iter().filter(|block| block.live).collect();
             prop_assert_eq!(ring.live(), live.len() as u64);
-            prop_assert_eq!(ring.used(), live.iter().map(|block| (block.length * ALIGNMENT) as u64).sum::<u64>());
+            let live_bytes = live.iter().map(|block| block.length * ALIGNMENT).sum::<usize>();
+            prop_assert_eq!(ring.used(), live_bytes as u64);
+            let stats = ring.stats().unwrap();
+            prop_assert_eq!((stats.live_blocks, stats.live_bytes), (live.len() as u64, live_bytes));
+            let oldest = live.first().map(|block| arena + block.start * ALIGNMENT);
+            let oldest_nbytes = live.first().map_or(0, |block| block.length * ALIGNMENT);
+            prop_assert_eq!((stats.oldest, stats.oldest_nbytes), (oldest, oldest_nbytes));
+            let held = live.first().map_or(0, |oldest| held(oldest, blocks.back().unwrap(), capacity));
+            prop_assert_eq!(stats.held_bytes, held * ALIGNMENT);
+            prop_assert!(stats.peak_bytes >= stats.held_bytes);
         }
 
         for block in blocks.iter().filter(|block| block.live) {

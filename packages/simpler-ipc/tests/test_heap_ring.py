@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import os
+import pathlib
+import pickle
+import random
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 
@@ -11,7 +18,7 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from simpler_ipc import TASK, HeapRing, HeapRingFull, IpcError, Mailbox, Peer, Region
+from simpler_ipc import TASK, HeapRing, HeapRingFull, IpcError, Mailbox, Peer, PeerDied, Region
 
 Fork = Callable[..., Peer]
 
@@ -57,6 +64,26 @@ def test_full_names_the_ring_and_what_is_live() -> None:
         ring.alloc(4000)
     with pytest.raises(MemoryError):
         ring.alloc(4000, timeout=0.001)
+
+
+def test_full_carries_what_it_says_through_a_pickle() -> None:
+    _, ring = ring_of(8192, name="scope 2")
+    oldest = ring.alloc(3000)
+    ring.alloc(2048)
+    with pytest.raises(HeapRingFull) as caught:
+        ring.alloc(4000)
+    for error in (caught.value, pickle.loads(pickle.dumps(caught.value))):
+        assert (error.ring, error.nbytes, error.requested) == ("scope 2", 8192, 4000)
+        assert (error.live_blocks, error.live_bytes) == (2, 5120)
+        assert (error.oldest, error.oldest_nbytes) == (oldest, 3072)
+        assert f"first of all the oldest ({oldest:#x}, 3072 bytes)" in str(error)
+
+
+def test_full_says_that_what_is_too_large_never_fits() -> None:
+    _, ring = ring_of(4096)
+    with pytest.raises(HeapRingFull, match="make the ring with 5000 bytes at least") as caught:
+        ring.alloc(5000)
+    assert (caught.value.oldest, caught.value.oldest_nbytes) == (None, 0)
 
 
 def test_what_can_never_fit_is_refused_without_waiting() -> None:
@@ -124,6 +151,149 @@ def test_only_one_process_allocates(fork: Fork) -> None:
     assert fork(allocate_too).wait().exit_status == 0
     assert ring.live == 0
     assert ring.alloc(4096)
+
+
+def test_stats_are_seen_from_any_process(fork: Fork) -> None:
+    _, ring = ring_of(8192)
+    first, second = ring.alloc(2000), ring.alloc(1024)
+    ring.release(second)
+
+    def look() -> None:
+        stats = ring.stats()
+        assert (stats.nbytes, stats.live_blocks, stats.live_bytes) == (8192, 1, 2048)
+        assert (stats.held_bytes, stats.peak_bytes, stats.allocated) == (3072, 3072, 2)
+        assert (stats.wraps, stats.waits, stats.oldest, stats.oldest_nbytes) == (0, 0, first, 2048)
+        ring.release(first)
+
+    assert fork(look).wait().exit_status == 0
+    stats = ring.stats()
+    assert (stats.live_blocks, stats.held_bytes, stats.oldest) == (0, 0, None)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        stats.waits = 1  # type: ignore[misc]
+    assert pickle.loads(pickle.dumps(stats)) == stats
+
+
+def test_released_bytes_are_poisoned_whoever_releases(fork: Fork) -> None:
+    region, ring = ring_of(8192, poison=True)
+    address = ring.alloc(5000)
+    block_of(region, address, 5000)[:] = 1
+    assert ring.poisons
+    assert fork(ring.release, address).wait().exit_status == 0
+    assert (block_of(region, address, 5120) == 0xDD).all()
+
+
+def test_a_write_to_a_released_block_is_found_and_named() -> None:
+    region, ring = ring_of(8192, poison=True, name="scratch")
+    address = ring.alloc(5000)
+    late = block_of(region, address, 5000)
+    ring.release(address)
+    late[100] = 7
+    with pytest.raises(
+        IpcError, match=rf"'scratch': the byte at {address + 100:#x} .* it holds 0x07; .* the block at {address:#x}"
+    ):
+        ring.alloc(1)
+    assert ring.alloc(8192) == address
+
+
+def test_poison_is_chosen_by_who_makes_the_ring() -> None:
+    region, _ring = ring_of(4096, poison=True)
+    assert HeapRing(region, nbytes=4096).poisons
+    region, _ring = ring_of(4096)
+    with pytest.raises(ValueError, match="does not poison"):
+        HeapRing(region, nbytes=4096, poison=True)
+
+
+def test_an_alloc_that_waits_for_a_dead_child_ends(fork: Fork) -> None:
+    _, ring = ring_of(4096)
+    address = ring.alloc(4096)
+    held, never = os.pipe()
+    child = fork(os.read, held, 1)
+    ring.watch(child)
+    waiting = threading.Timer(0, child.kill)
+    waiting.start()
+    with pytest.raises(PeerDied) as caught:
+        ring.alloc(1, timeout=None)
+    assert (caught.value.pid, caught.value.signal) == (child.pid, 9)
+    waiting.join()
+    ring.release(address)
+    assert ring.alloc(4096, timeout=None) == address, "what is there is given, whoever died"
+    os.close(held)
+    os.close(never)
+
+
+def test_a_copy_is_the_same_ring_of_the_same_region() -> None:
+    region = Region(2 * HeapRing.required_bytes(8192, 64))
+    ring = HeapRing(region, offset=128, nbytes=8192, name="scratch", alignment=64, poison=True)
+    address = ring.alloc(100)
+    other = copy.copy(ring)
+    assert (other.name, other.nbytes, other.alignment, other.poisons) == ("scratch", 8192, 64, True)
+    other.release(address)
+    assert ring.live == 0
+    with pytest.raises(IpcError, match="another HeapRing object"):
+        other.alloc(1)
+
+
+SPAWNING = """
+import multiprocessing
+from simpler_ipc import HeapRing, IpcError, Region
+
+
+def take_back(ring, region, offset):
+    print(region.numpy("uint8", 4, offset).tolist(), ring.name, ring.alignment, ring.poisons)
+    ring.release(region.address + offset)
+    try:
+        ring.alloc(1)
+    except IpcError:
+        print("the parent allocates")
+
+
+if __name__ == "__main__":
+    region = Region(HeapRing.required_bytes(8192, 64))
+    ring = HeapRing(region, nbytes=8192, name="scratch", alignment=64, poison=True)
+    first, second = ring.alloc(100), ring.alloc(100)
+    offset = second - region.address
+    region.numpy("uint8", 4, offset)[:] = [1, 2, 3, 4]
+    child = multiprocessing.get_context("spawn").Process(target=take_back, args=(ring, region, offset))
+    child.start()
+    child.join()
+    print(child.exitcode, ring.live, ring.stats().oldest == first)
+"""
+
+
+def test_a_spawned_child_joins_a_pickled_ring_and_releases_by_offset(tmp_path: pathlib.Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(SPAWNING)
+    ran = subprocess.run([sys.executable, program], capture_output=True, text=True, check=False)
+    assert ran.stdout.splitlines() == ["[1, 2, 3, 4] scratch 64 True", "the parent allocates", "0 1 True"], ran.stderr
+
+
+@pytest.mark.parametrize("poison", [False, True])
+def test_a_ring_goes_on_after_a_process_was_killed_at_it(
+    poison: bool, fork: Fork, eventually: Callable[[Callable[[], bool]], None]
+) -> None:
+    region = Region(HeapRing.required_bytes(64 * 1024))
+    turns = random.Random(1)
+
+    def work() -> None:
+        ring = HeapRing(region, nbytes=64 * 1024, poison=poison)
+        while True:  # most of the time, in a ring that poisons, goes into releasing the large one
+            small, large = ring.alloc(1, timeout=None), ring.alloc(60 * 1024, timeout=None)
+            ring.release(large)
+            ring.release(small)
+
+    ring = HeapRing(region, nbytes=64 * 1024, poison=poison)
+    for _ in range(50):
+        enough = ring.stats().allocated + turns.randrange(1, 500)
+        child = fork(work)
+        eventually(lambda child=child, enough=enough: ring.stats().allocated > enough or not child.alive())
+        child.kill()
+        assert child.wait().signal == 9
+        assert ring.stats().live_blocks <= 2
+        while (oldest := ring.stats().oldest) is not None:
+            ring.release(oldest)
+        follower = HeapRing(region, nbytes=64 * 1024)
+        follower.release(follower.alloc(64 * 1024))
+        del follower  # the next child's turn
 
 
 @pytest.mark.parametrize("alignment", [0, 32, 100, 8192])

@@ -17,8 +17,8 @@ from simpler_ipc._native import (
     Mailbox,
     MailboxClient,
     MailboxServer,
-    Notifier,
     NamedRegion,
+    Notifier,
     Peer,
     Region,
     Reply,
@@ -42,6 +42,7 @@ from simpler_ipc.errors import (
     UnsupportedPlatform,
     WaitTimeout,
 )
+from simpler_ipc.heap_ring import HeapRingStats
 
 __all__ = [
     "CANCELLED",
@@ -54,12 +55,13 @@ __all__ = [
     "FrameTooLarge",
     "HeapRing",
     "HeapRingFull",
+    "HeapRingStats",
     "IpcError",
     "Mailbox",
     "MailboxClient",
     "MailboxServer",
-    "Notifier",
     "NamedRegion",
+    "Notifier",
     "Peer",
     "PeerDied",
     "Region",

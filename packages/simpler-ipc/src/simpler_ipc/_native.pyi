@@ -13,6 +13,7 @@ import numpy.typing as npt
 from typing_extensions import Buffer
 
 from simpler_ipc.errors import PeerDied
+from simpler_ipc.heap_ring import HeapRingStats
 
 __version__: str
 
@@ -513,6 +514,11 @@ class HeapRing:
     """A ring allocator: one process allocates, any process releases, space is reclaimed first-in-first-out.
 
     Nothing of it costs memory until it is used. Pages once used stay with the ring; `Region.punch` gives them back.
+
+    Blocks are known by their address in the process that asks. A process that inherited the region by a fork sees them
+    at the same place. To any other send `address - region.address`; it adds its own `region.address`.
+
+    Pickles to where its region does: the same ring in another process.
     """
 
     @staticmethod
@@ -520,18 +526,31 @@ class HeapRing:
         """What to set aside for a ring of `nbytes`: control block, table and arena. Raises ValueError."""
 
     def __init__(
-        self, region: Region, *, offset: int = 0, nbytes: int, name: str = "heap", alignment: int = 1024
+        self,
+        region: Region,
+        *,
+        offset: int = 0,
+        nbytes: int,
+        name: str = "heap",
+        alignment: int = 1024,
+        poison: bool = False,
     ) -> None:
         """Make the ring at `offset`, a multiple of 128, where the memory is zero; join it where it already is.
 
-        `nbytes` is rounded up to `alignment`, a power of two from 64 to 4096. Raises ValueError.
+        `nbytes` is rounded up to `alignment`, a power of two from 64 to 4096.
+
+        With `poison`, to find bugs: whoever releases a block overwrites it with 0xdd, and a byte that somebody writes
+        after that is an error when its space is allocated again. Each release then costs a write of the block, each
+        allocation a read. Whoever makes the ring decides for all who join it.
+
+        Raises ValueError; also for `poison` where a ring is that does not poison.
         """
 
     @property
     def nbytes(self) -> int: ...
     @property
     def used(self) -> int:
-        """Bytes of live blocks, each rounded up to the alignment."""
+        """Bytes of live blocks, each rounded up to the alignment. Counted block by block, as `live` is."""
 
     @property
     def live(self) -> int:
@@ -541,14 +560,36 @@ class HeapRing:
     def name(self) -> str: ...
     @property
     def alignment(self) -> int: ...
+    @property
+    def poisons(self) -> bool:
+        """Whether it overwrites what is released."""
+
+    def stats(self) -> HeapRingStats:
+        """What it holds and has seen, from any process.
+
+        Keeping it costs next to nothing, asking goes through the blocks that are held. While others allocate and
+        release, each number is of some recent moment. Raises IpcError if the ring's memory is spoilt.
+        """
+
+    def watch(self, peer: Peer) -> None:
+        """From now on an `alloc` that waits ends with PeerDied as soon as `peer` is gone and there is still no space.
+
+        For those who hold blocks: what they hold stays live when they die.
+        """
+
     def alloc(self, nbytes: int, timeout: float | None = 0.0) -> int:
         """The address of a new block, a multiple of the alignment. When full, waits for space up to `timeout`.
 
-        The bytes are what the last user left there. Raises HeapRingFull; IpcError if another process allocates here.
+        The bytes are what the last user left there (0xdd or zero in a ring that poisons). The first to call it is the
+        ring's allocator; its threads take turns. Another process follows when that object is gone or its process has
+        ended, and finds all blocks as they were.
+
+        Raises HeapRingFull, PeerDied if a watched peer is gone; IpcError if another process allocates here, or
+        something wrote to the block's bytes after they were released (once, in a ring that poisons).
         """
 
     def release(self, address: int) -> None:
-        """Give a block back, in any order, from any process that inherited the region.
+        """Give a block back, in any order, from any process; `address` is that in this one.
 
         Raises ValueError naming the address if no live block starts there: never allocated, or released already.
         """

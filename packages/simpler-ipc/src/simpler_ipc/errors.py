@@ -27,7 +27,42 @@ class PeerDied(IpcError):
 
 
 class HeapRingFull(IpcError, MemoryError):
-    """A heap ring had no room for a block in time. The message names the ring, its size, what is live, the request."""
+    """A heap ring had no room for a block in time.
+
+    Space comes back in the order it was allocated: whoever holds the oldest block keeps it from all.
+
+    Attributes:
+        ring: the ring's name.
+        nbytes: its size.
+        requested: bytes asked for. More than `nbytes` never fit.
+        live_blocks: blocks allocated and not released.
+        live_bytes: their bytes, rounded up to the ring's alignment.
+        oldest: address in this process of the oldest of them; None if all were released meanwhile.
+        oldest_nbytes: its bytes, rounded up.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        ring: str,
+        nbytes: int,
+        requested: int,
+        live_blocks: int,
+        live_bytes: int,
+        oldest: int | None,
+        oldest_nbytes: int,
+    ) -> None:
+        super().__init__(message, ring, nbytes, requested, live_blocks, live_bytes, oldest, oldest_nbytes)
+        self.ring = ring
+        self.nbytes = nbytes
+        self.requested = requested
+        self.live_blocks = live_blocks
+        self.live_bytes = live_bytes
+        self.oldest = oldest
+        self.oldest_nbytes = oldest_nbytes
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 class WaitTimeout(IpcError, TimeoutError):
