@@ -36,7 +36,7 @@ struct Mapping {
 
 // SAFETY: a mapping belongs to the process, not to a thread; the bytes are reached by atomics or raw copies only.
 unsafe impl Send for Mapping {}
-// SAFETY: as above; nothing in `Mapping` itself changes after construction.
+// SAFETY: as above; nothing in `Mapping` itself changes after construction but what is behind a lock.
 unsafe impl Sync for Mapping {}
 
 impl Mapping {

@@ -100,6 +100,22 @@ def test_after_a_kill_the_name_is_free_and_what_was_attached_stays(name: str) ->
         assert bytes(memoryview(attached)[:5]) == b"hello"
 
 
+def test_an_owner_that_has_become_another_program_holds_nothing(name: str) -> None:
+    become_another = "import os; os.execv(sys.executable, [sys.executable, '-c', 'print(1, flush=True); input()'])"
+    owner = python(f"{OWNER}\n{become_another}", name)
+    assert owner.stdin is not None
+    assert owner.stdout is not None
+    with owner:
+        assert owner.stdout.readline() == "created\n"
+        owner.stdin.write("\n")
+        owner.stdin.flush()
+        assert owner.stdout.readline() == "1\n"
+        with pytest.raises(RegionNotFound, match=f"process {owner.pid}, does not hold it any more"):
+            Region.attach(name)
+        Region.create(name, 4096).close()
+        owner.kill()
+
+
 def test_names_go_with_close_with_and_collection(name: str) -> None:
     region = Region.create(name, 4096)
     assert stat.S_IMODE(path_of(name).stat().st_mode) == 0o600
@@ -274,17 +290,16 @@ def test_a_region_pickles_to_children_through_arguments_queues_and_pools(
 
 
 def test_a_pickled_region_comes_back_as_the_same_memory_and_leaves_no_descriptor(
-    open_fds: Callable[[], list[str]],
+    open_fds: Callable[[], list[str]], eventually: Callable[[Callable[[], bool]], None]
 ) -> None:
-    region = Region(4096)
-    pickle.loads(pickle.dumps(region))  # starts what multiprocessing serves descriptors with
-    before = len(open_fds())
+    region = Region(4096, label="to-be-pickled")
     again = pickle.loads(pickle.dumps(region))
     again.numpy()[7] = 9
     assert region.numpy()[7] == 9
     assert again.address == region.address
     again.close()
-    assert len(open_fds()) == before
+    # A thread of multiprocessing closes what it has served.
+    eventually(lambda: open_fds().count("/memfd:to-be-pickled (deleted)") == 1)
     region.close()
     with pytest.raises(ValueError, match="closed"):
         pickle.dumps(region)

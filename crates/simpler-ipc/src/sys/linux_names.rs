@@ -27,7 +27,11 @@ pub fn names() -> Result<Vec<String>> {
     let listing = |error: io::Error| Error::os(format!("listing {DIRECTORY}"), error);
     let prefix = prefix();
     let mut names = Vec::new();
-    for entry in fs::read_dir(DIRECTORY).map_err(listing)? {
+    let entries = match fs::read_dir(DIRECTORY) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(names),
+        entries => entries.map_err(listing)?,
+    };
+    for entry in entries {
         let file = entry.map_err(listing)?.file_name();
         names.extend(file.to_str().and_then(|file| file.strip_prefix(&prefix)).map(str::to_owned));
     }
@@ -45,12 +49,12 @@ pub struct NameFile {
 }
 
 impl NameFile {
-    /// Opens it; `None` if there is none and it is not to be made.
+    /// Opens it, for writing only where it may be made; `None` if there is none and it is not to be made.
     pub fn open(name: &str, create: bool) -> Result<Option<Self>> {
         let path = name_path(name);
         let unusable = |why: String| Error::RegionUnusable { name: name.to_owned(), why: format!("{path} {why}") };
-        let mut flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
-        flags.set(OFlags::CREATE, create);
+        let access = if create { OFlags::RDWR | OFlags::CREATE } else { OFlags::RDONLY };
+        let flags = access | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
         let fd = match rustix::fs::open(&path, flags, Mode::RUSR | Mode::WUSR) {
             Ok(fd) => fd,
             Err(Errno::NOENT) if create => {
