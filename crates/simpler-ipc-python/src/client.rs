@@ -210,6 +210,10 @@ impl MailboxClient {
         self.client.watch(&peer.0).or_raise(py)
     }
 
+    fn forget(&self, peer: &Peer) {
+        self.client.forget(&peer.0);
+    }
+
     fn __repr__(&self) -> String {
         format!("MailboxClient(in_flight={}, free={})", self.client.in_flight(), self.client.free())
     }

@@ -133,6 +133,10 @@ impl MailboxServer {
         self.0.watch(&peer.0).or_raise(py)
     }
 
+    fn forget(&self, peer: &Peer) {
+        self.0.forget(&peer.0);
+    }
+
     fn __repr__(&self) -> String {
         format!("MailboxServer(unreplied={})", self.0.unreplied())
     }

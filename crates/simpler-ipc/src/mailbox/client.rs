@@ -527,7 +527,12 @@ impl MailboxClient {
     /// # Errors
     /// [`Error::Os`] if the watcher thread cannot be started.
     pub fn watch(&self, peer: &Peer) -> Result<()> {
-        self.waiter.waiter.watch(peer)
+        self.waiter.waiter.watched.watch(peer)
+    }
+
+    /// Ends what [`MailboxClient::watch`] began: when a successor has taken the peer's place.
+    pub fn forget(&self, peer: &Peer) {
+        self.waiter.waiter.watched.forget(peer);
     }
 }
 

@@ -27,7 +27,6 @@ use std::sync::Arc;
 
 use crate::doorbell::Doorbell;
 use crate::error::{Error, Result};
-use crate::peer::Peer;
 use crate::protocol::bell::Bell;
 use crate::protocol::frame::{FrameHeader, State, Word};
 use crate::protocol::lane::{Elsewhere, LaneHeader, Waiting};
@@ -41,6 +40,8 @@ const FRAME_HEADER: usize = 24;
 const FRAME_ALIGN: usize = 128;
 const MAX_DEPTH: usize = u16::MAX as usize;
 const MAX_FRAME_BYTES: usize = u32::MAX as usize;
+/// No mailbox comes this far in ten thousand years of a million requests a second; a spoilt word may say so.
+const LAST_TICKET: u64 = 1 << 60;
 /// The first bits of the geometry word: what a mailbox of this layout is known by.
 const MAGIC: u64 = 0x4d43;
 
@@ -257,8 +258,10 @@ impl Lane {
         for frame in 0..self.depth {
             let word = self.frame(frame).word()?;
             let generation = next(word);
-            let ticket = generation.checked_mul(self.depth as u64).and_then(|first| first.checked_add(frame as u64));
-            let ticket = ticket.ok_or_else(|| Error::Corrupted("a frame has been used too often".to_owned()))?;
+            let ticket = generation.checked_mul(self.depth as u64).filter(|ticket| *ticket < LAST_TICKET);
+            let Some(ticket) = ticket.map(|ticket| ticket + frame as u64) else {
+                return Err(Error::Corrupted(format!("a frame says that it has been used {generation} times")));
+            };
             found.push((Turn { ticket, frame, generation }, word.state));
         }
         found.sort_by_key(|(turn, _)| turn.ticket);
@@ -378,10 +381,6 @@ impl LaneWaiter {
     ) -> Result<Self> {
         let watched = Watched::new(lane.settle(own(lane.header()), doorbell, spin)?);
         Ok(LaneWaiter { lane, own, other, watched })
-    }
-
-    fn watch(&self, peer: &Peer) -> Result<()> {
-        self.watched.watch(peer)
     }
 
     fn wait(

@@ -48,7 +48,6 @@ impl MailboxServer {
         // What a predecessor received and did not reply to is received again.
         let frames = lane.scan(|word| word.generation + u64::from(word.state == State::TaskDone))?;
         let next = frames[0].0;
-        lane.header().taking.restart(next.ticket);
         let (own, other) = (LaneHeader::requests, LaneHeader::replies);
         let waiter = LaneWaiter::new(lane.clone(), own, other, doorbell, Spin::new())?;
         let waiter = Arc::new(RequestWaiter { waiter, progress: Progress::at(next, next) });
@@ -92,6 +91,9 @@ impl MailboxServer {
     #[inline]
     pub fn try_recv(&mut self) -> Result<Option<Request>> {
         loop {
+            if !self.has_room() && !self.skipped.is_empty() {
+                return Ok(None); // it is not the caller who has taken all frames
+            }
             check_room(&self.lane, self.next.ticket, self.oldest.ticket)?;
             let Turn { ticket, frame, generation } = self.next;
             let header = self.lane.frame(frame);
@@ -253,7 +255,12 @@ impl MailboxServer {
     /// # Errors
     /// [`Error::Os`] if the watcher thread cannot be started.
     pub fn watch(&self, peer: &Peer) -> Result<()> {
-        self.waiter.waiter.watch(peer)
+        self.waiter.waiter.watched.watch(peer)
+    }
+
+    /// Ends what [`MailboxServer::watch`] began: when a successor has taken the peer's place.
+    pub fn forget(&self, peer: &Peer) {
+        self.waiter.waiter.watched.forget(peer);
     }
 }
 

@@ -323,15 +323,12 @@ impl Taking {
     /// Takes the request with `ticket` that [`FrameHeader::peek`] has found: false if it was cancelled before.
     #[inline]
     pub fn take(&self, ticket: u64, frame: &FrameHeader, generation: u64) -> bool {
-        // One more: zero announces nothing.
-        self.announced.store(ticket + 1, Ordering::Relaxed);
+        // One more: zero announces nothing. What a killed predecessor has announced stays so: it may have been done.
+        if self.announced.load(Ordering::Relaxed) <= ticket {
+            self.announced.store(ticket + 1, Ordering::Relaxed);
+        }
         fence(Ordering::SeqCst);
         frame.is(generation, State::TaskReady)
-    }
-
-    /// A new server announces from here on.
-    pub fn restart(&self, ticket: u64) {
-        self.announced.store(ticket, Ordering::SeqCst);
     }
 
     /// Takes the request with `ticket` back: whether it is certain that the server never takes it.

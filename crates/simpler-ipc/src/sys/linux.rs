@@ -210,7 +210,8 @@ pub fn process_open(pid: i32) -> Result<Option<OwnedFd>> {
         .ok_or_else(|| Error::Invalid(format!("{pid} is no process id")))?;
     match rustix::process::pidfd_open(pid, PidfdFlags::empty()) {
         Ok(fd) => Ok(Some(fd)),
-        Err(Errno::SRCH) => Ok(None),
+        // The number is nobody's, or that of a thread of some other process by now (newer kernels, older ones).
+        Err(Errno::SRCH | Errno::NOENT | Errno::INVAL) => Ok(None),
         Err(Errno::NOSYS) => Err(Error::UnsupportedPlatform { what: "watching a process", needs: "pidfd_open" }),
         Err(error) => Err(Error::os(format!("pidfd_open of process {pid}"), error)),
     }

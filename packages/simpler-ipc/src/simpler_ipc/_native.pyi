@@ -342,6 +342,9 @@ class MailboxClient:
     def watch(self, peer: Peer) -> None:
         """From now on waits end with PeerDied as soon as `peer` is gone and no reply is left."""
 
+    def forget(self, peer: Peer) -> None:
+        """End that: when a successor has taken its place. Nothing happens if it is not watched."""
+
     def wait(self, timeout: float | None = None) -> None:
         """Wait until the oldest request's reply is there: `poll` gives it, unless a call waits for it.
 
@@ -420,6 +423,9 @@ class MailboxServer:
 
     def watch(self, peer: Peer) -> None:
         """From now on `recv` ends with PeerDied as soon as `peer` is gone and no request is left."""
+
+    def forget(self, peer: Peer) -> None:
+        """End that: when a successor has taken its place. Nothing happens if it is not watched."""
 
 class Reply:
     """A reply, copied out of its frame."""
