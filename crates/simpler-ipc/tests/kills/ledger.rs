@@ -25,13 +25,14 @@ pub enum Doing {
     Calling,
     Allocating,
     Releasing,
+    Cancelling,
     AwaitingRequest,
     Receiving,
     Replying,
     Mourning,
 }
 
-pub const DOINGS: [&str; 12] = [
+pub const DOINGS: [&str; 13] = [
     "starting",
     "thinking",
     "posting",
@@ -40,6 +41,7 @@ pub const DOINGS: [&str; 12] = [
     "calling",
     "allocating",
     "releasing",
+    "cancelling",
     "awaiting a request",
     "receiving",
     "replying",
@@ -87,6 +89,11 @@ pub struct Entry {
     pub block_nbytes: Word,
     pub client_releases: Word,
     pub server_releases: Word,
+    /// The client has tried to take it back, and was told that the server never takes it.
+    pub cancelling: Word,
+    pub cancelled: Word,
+    /// Which server, counted from one, received it last.
+    pub executed_by: Word,
 }
 
 pub const SERIALS: usize = 1024;
@@ -114,6 +121,8 @@ pub struct Ledger {
     /// Replies begun to be taken, and taken.
     pub taking: Word,
     pub taken: Word,
+    /// Servers so far.
+    pub servers: Word,
     /// Replies begun to be given, and given.
     pub replying: Word,
     pub replied: Word,
@@ -124,11 +133,18 @@ pub struct Ledger {
     message_nbytes: Word,
     message: [AtomicU8; MESSAGE],
     entries: [Entry; SERIALS],
+    /// The serials of tickets.
+    serials: [Word; SERIALS],
 }
 
 impl Ledger {
     pub fn entry(&self, serial: u64) -> &Entry {
         &self.entries[serial as usize % SERIALS]
+    }
+
+    /// The serial of the request that was to get that ticket last.
+    pub fn serial_of(&self, ticket: u64) -> &Word {
+        &self.serials[ticket as usize % SERIALS]
     }
 
     /// Whether a request other than `serial` has this block.

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use simpler_ipc::{Error, Exit, HeapRing, Kind, MailboxClient, MailboxServer, Patience, Peer, ReplyView, Request};
+use simpler_ipc::{Error, Exit, HeapRing, Kind, MailboxClient, MailboxServer, Patience, Peer, Reply, Request, Status};
 
 use crate::ledger::{now_ns, Doing, Entry, Ledger, Random, Scene, CLIENT, FRAME_BYTES, ROLES, SERVER};
 
@@ -163,6 +163,7 @@ impl<'a> Client<'a> {
                 7..=11 => self.take().map(|_| ()),
                 12..=13 => self.await_reply(),
                 14 if self.client.in_flight() == 0 => self.call(random),
+                14 => self.cancel(random),
                 _ => {
                     for _ in 0..random.below(2000) {
                         std::hint::spin_loop();
@@ -182,6 +183,7 @@ impl<'a> Client<'a> {
         }
         let ledger = self.desk.ledger;
         let (serial, bytes) = self.desk.request(random)?;
+        ledger.serial_of(ledger.sent.get()).set(serial);
         ledger.sending.set(serial);
         let ticket = ledger.during(CLIENT, Doing::Posting, || {
             if random.one_in(2) {
@@ -198,6 +200,9 @@ impl<'a> Client<'a> {
     fn call(&mut self, random: &mut Random) -> Result<(), Error> {
         let ledger = self.desk.ledger;
         let (serial, bytes) = self.desk.request(random)?;
+        ledger.serial_of(ledger.sent.get()).set(serial);
+        // A call that ends with an error takes its request back.
+        ledger.entry(serial).cancelling.set(1);
         ledger.sending.set(serial);
         ledger.calling.set(ledger.sent.get() + 1);
         let called = ledger
@@ -205,11 +210,23 @@ impl<'a> Client<'a> {
         // If it failed, the client made anew in this process finds out what became of it, as a successor does.
         let reply = called?;
         self.desk.posted(serial, reply.ticket);
-        self.desk.check(reply.ticket, reply.kind, reply.code, &reply.payload);
+        self.desk.check(&reply);
         ledger.taking.set(reply.ticket + 1);
         ledger.taken.set(reply.ticket + 1);
         ledger.calling.set(0);
         ledger.sending.set(0);
+        Ok(())
+    }
+
+    fn cancel(&mut self, random: &mut Random) -> Result<(), Error> {
+        let ledger = self.desk.ledger;
+        let (taken, sent) = (ledger.taken.get(), ledger.sent.get());
+        let ticket = taken + random.below(sent - taken);
+        let entry = ledger.entry(ledger.serial_of(ticket).get());
+        entry.cancelling.set(1);
+        if ledger.during(CLIENT, Doing::Cancelling, || self.client.cancel(ticket))? {
+            entry.cancelled.set(1);
+        }
         Ok(())
     }
 
@@ -218,8 +235,8 @@ impl<'a> Client<'a> {
         let desk = &self.desk;
         let ledger = desk.ledger;
         let polled = ledger.during(CLIENT, Doing::Polling, || {
-            self.client.poll_with(|view: ReplyView| {
-                desk.check(view.ticket, view.kind, view.code, &view.payload.to_vec());
+            self.client.poll_with(|view| {
+                desk.check(&view.to_reply());
                 ledger.taking.set(view.ticket + 1);
             })
         });
@@ -255,7 +272,8 @@ impl Desk<'_> {
         let serial = ledger.serial.get() + 1;
         let entry = ledger.entry(serial);
         assert_eq!(entry.block.get(), 0, "the block of request {} was never released", entry.serial.get());
-        for word in [&entry.ticket, &entry.executed, &entry.client_releases, &entry.server_releases] {
+        let Entry { ticket, executed, client_releases, server_releases, cancelling, cancelled, .. } = entry;
+        for word in [ticket, executed, client_releases, server_releases, cancelling, cancelled] {
             word.set(0);
         }
         entry.serial.set(serial);
@@ -285,14 +303,28 @@ impl Desk<'_> {
     }
 
     /// A reply is the next one, and that of the request with its ticket; what it says is done is done.
-    fn check(&self, ticket: u64, kind: Kind, code: i32, payload: &[u8]) {
-        assert_eq!(ticket, self.ledger.taken.get(), "replies come in order, none twice, none left out");
-        let serial = word(payload, 0);
+    fn check(&self, reply: &Reply) {
+        let Reply { ticket, kind, status, code, payload } = reply;
+        assert_eq!(*ticket, self.ledger.taken.get(), "replies come in order, none twice, none left out");
+        let serial = self.ledger.serial_of(*ticket).get();
         let entry = self.ledger.entry(serial);
         assert_eq!((entry.serial.get(), entry.ticket.get()), (serial, ticket + 1), "the reply is to that request");
-        assert!(entry.executed.get() > 0, "request {serial} was answered and never executed");
-        assert_eq!((kind, code), (kind_of(serial), serial as i32));
-        assert_eq!(&payload[8..], body(serial, 2), "the reply to request {serial} is whole");
+        let executed = entry.executed.get() > 0;
+        let by_predecessor = executed && entry.executed_by.get() < self.ledger.servers.get();
+        match status {
+            Status::Ok => {
+                assert!(executed, "request {serial} was answered and never executed");
+                assert_eq!(entry.cancelled.get(), 0, "request {serial} was answered, and is certain not to be taken");
+                assert_eq!((*kind, *code), (kind_of(serial), serial as i32));
+                assert_eq!(word(payload, 0), serial);
+                assert_eq!(&payload[8..], body(serial, 2), "the reply to request {serial} is whole");
+            }
+            Status::Cancelled => {
+                assert_eq!(entry.cancelling.get(), 1, "request {serial} was never taken back");
+                assert!(!executed || by_predecessor, "request {serial} was executed, and is said to be cancelled");
+            }
+            Status::Failed => assert!(by_predecessor, "request {serial} failed, and no server died of it"),
+        }
         self.give_back(entry);
     }
 
@@ -337,6 +369,7 @@ struct Server<'a> {
 
 impl<'a> Server<'a> {
     fn resume(scene: &'a Scene, peer: &Peer, random: &mut Random) -> Self {
+        scene.ledger().servers.add(1);
         let doorbell = random.one_in(3).then_some(&scene.doorbells[SERVER]);
         let server = scene.mailbox.server(doorbell).unwrap();
         server.watch(peer).unwrap();
@@ -378,7 +411,11 @@ impl<'a> Server<'a> {
                 ledger.during(SERVER, Doing::AwaitingRequest, || self.server.recv(&mut Patience::forever()))?;
             Some(received)
         } else {
-            ledger.during(SERVER, Doing::Receiving, || self.server.try_recv())?
+            match ledger.during(SERVER, Doing::Receiving, || self.server.try_recv()) {
+                // Requests taken back, behind one that is not replied to, fill the lane as well.
+                Err(Error::Misused(_)) if !self.received.is_empty() => None,
+                received => received?,
+            }
         };
         let Some(request) = request else { return Ok(false) };
         if request.kind == Kind::Shutdown {
@@ -394,15 +431,12 @@ impl<'a> Server<'a> {
 
     fn execute(&mut self, request: &Request) {
         let ledger = self.ledger;
-        match self.next {
-            Some(next) => assert_eq!(request.ticket, next, "requests come in order, none twice, none left out"),
-            None => assert!(
-                (ledger.replied.get()..=ledger.replying.get()).contains(&request.ticket),
-                "a server made anew begins with ticket {}; {} were replied to, {} may have been",
-                request.ticket,
-                ledger.replied.get(),
-                ledger.replying.get()
-            ),
+        // A server made anew begins behind the last reply; the one that was being given may have been.
+        let (least, most) = self.next.map_or((ledger.replied.get(), ledger.replying.get()), |next| (next, next));
+        assert!(request.ticket >= least, "request {} is received and was answered", request.ticket);
+        for left_out in most..request.ticket {
+            let cancelling = ledger.entry(ledger.serial_of(left_out).get()).cancelling.get();
+            assert_eq!(cancelling, 1, "request {left_out} is left out before {}", request.ticket);
         }
         self.next = Some(request.ticket + 1);
         let payload = request.payload.to_vec();
@@ -417,6 +451,8 @@ impl<'a> Server<'a> {
             check_block(serial, block, nbytes);
         }
         // The record that the reply promises.
+        assert_eq!(entry.cancelled.get(), 0, "request {serial} is taken, and is certain not to be");
+        entry.executed_by.set(ledger.servers.get());
         entry.executed.add(1);
         if is_there && serial % 2 == 0 {
             entry.server_releases.set(1);

@@ -139,7 +139,9 @@ impl Seen {
         }
         for (role, doings) in [(CLIENT, CLIENT_DOINGS), (SERVER, SERVER_DOINGS)] {
             // The shortest calls are over before a kill arrives, most of the time: `crash_points` dies in all of them.
-            let hit = |doing: &&Doing| ![Doing::Allocating, Doing::Releasing, Doing::Receiving].contains(doing);
+            let hit = |doing: &&Doing| {
+                ![Doing::Allocating, Doing::Releasing, Doing::Cancelling, Doing::Receiving].contains(doing)
+            };
             for doing in doings.iter().filter(hit).map(|doing| *doing as u64) {
                 let what = format!("{} {}", ROLES[role], DOINGS[doing as usize]);
                 assert!(self.victims.contains_key(&(role, doing)), "no {what} was killed");
@@ -159,6 +161,7 @@ const CLIENT_DOINGS: &[Doing] = &[
     Doing::Calling,
     Doing::Allocating,
     Doing::Releasing,
+    Doing::Cancelling,
     Doing::Mourning,
 ];
 const SERVER_DOINGS: &[Doing] = &[
@@ -171,7 +174,7 @@ const SERVER_DOINGS: &[Doing] = &[
     Doing::Mourning,
 ];
 
-const STATES: [&str; 3] = ["IDLE", "TASK_READY", "TASK_DONE"];
+const STATES: [&str; 4] = ["IDLE", "TASK_READY", "TASK_DONE", "CANCELLED"];
 
 fn state_name(word: u64) -> String {
     STATES.get((word & 7) as usize).map_or_else(|| format!("in no known state ({word:#x})"), |name| (*name).to_owned())
@@ -318,7 +321,9 @@ impl Epoch {
         }
         // Until here, whoever is nobody's child but ours was a zombie.
         if kills_parent {
-            assert_eq!(reap(self.parent), Some(libc::SIGKILL));
+            let status = reap(self.parent);
+            check_failure(ledger);
+            assert_eq!(status, Some(libc::SIGKILL));
         }
         if kills_child {
             // Its parent's to reap where that is alive; and one that ends with its parent may have been faster.
