@@ -334,13 +334,11 @@ impl Desk<'_> {
         if block == 0 {
             return;
         }
-        if entry.server_releases.get() != 0 {
-            // A server died releasing it. If it had, the block may be another request's by now.
+        if entry.server_releases.get() + entry.client_releases.get() > 0 {
+            // Whoever began to release it died. If it was released, the block may be another request's by now.
             if !self.ledger.has_other_user(block, serial) {
                 release_again(&self.ring, block);
             }
-        } else if entry.client_releases.get() != 0 {
-            release_again(&self.ring, block);
         } else {
             check_block(serial, block, entry.block_nbytes.get());
             entry.client_releases.set(1);
