@@ -28,7 +28,7 @@ COMPILED = {
     "simpler-ipc": ("crates", "Rust", "simpler_ipc._native"),
     "simpler-runtime": ("cpp", "C++", "simpler_runtime._native"),
 }
-APART = {"target", "build", "tests"}  # what is generated, and what is not in the package
+APART = {"target", "build", "tests", "fuzz"}  # what is generated, and what is not in the package
 
 
 def sources(package: str) -> list[Path]:

@@ -1,12 +1,20 @@
 """Runs the tests of the native code.
 
-python tools/native_tests.py rust    unit and property tests; every interleaving of the lock-free parts (loom)
-python tools/native_tests.py cpp     as shipped, under AddressSanitizer with UBSan, and under ThreadSanitizer
+python tools/native_tests.py rust          unit, property and kill tests; every interleaving of the lock-free parts (loom)
+python tools/native_tests.py rust-tsan     what has threads, under ThreadSanitizer
+python tools/native_tests.py rust-targets  compiles for the other systems whose standard library is installed
+python tools/native_tests.py miri          what does no system call, under Miri
+python tools/native_tests.py fuzz          any bytes where a peer may leave them; --seconds N for each target
+python tools/native_tests.py cpp           as shipped, under AddressSanitizer with UBSan, and under ThreadSanitizer
+
+rust-tsan, miri and fuzz want a nightly compiler, miri that component too: what is not there is said and passed over.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,6 +24,15 @@ import toolchain
 
 ROOT = Path(__file__).resolve().parent.parent
 MANIFEST = ROOT / "crates" / "Cargo.toml"
+TARGET = ROOT / "crates" / "target"  # other flags have a folder each there: or everything would be built again, each time
+TARGETS = ("aarch64-unknown-linux-gnu", "x86_64-apple-darwin", "aarch64-apple-darwin")
+THREADED = ("mailbox", "heap_ring", "peers", "region")
+# What cargo-fuzz builds with.
+FUZZER_FLAGS = (
+    "--cfg fuzzing -Cdebug-assertions -Zsanitizer=address -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4"
+    " -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table"
+    " -Cllvm-args=-sanitizer-coverage-trace-compares"
+)
 SANITIZERS = {"plain": "", "address": "address,undefined", "thread": "thread"}
 
 
@@ -27,9 +44,89 @@ def run(*command: str | Path, **environment: str) -> None:
 def rust() -> None:
     run("cargo", "test", "--manifest-path", MANIFEST)
     print("Rust tests under loom", flush=True)
-    # A target folder of its own: other flags would have everything built again, each time.
-    loom = {"RUSTFLAGS": "--cfg loom", "CARGO_TARGET_DIR": str(ROOT / "crates" / "target" / "loom")}
+    loom = {"RUSTFLAGS": "--cfg loom", "CARGO_TARGET_DIR": str(TARGET / "loom")}
     run("cargo", "test", "--release", "--manifest-path", MANIFEST, "-p", "simpler-ipc", "--test", "loom", **loom)
+
+
+def skipped(what: str, why: str) -> None:
+    print(f"not run: {what}: {why}", flush=True)
+
+
+def answer(*command: str) -> str | None:
+    """What a command prints; None if it fails or is not there."""
+    if shutil.which(command[0]) is None:
+        return None
+    done = subprocess.run(command, capture_output=True, text=True)
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def nightly_host(what: str) -> str | None:
+    """The system that the nightly compiler compiles for; None, and it is said, if there is no such compiler."""
+    host = answer("rustc", "+nightly", "--print", "host-tuple")
+    if host is None:
+        skipped(what, "there is no nightly compiler (rustup toolchain install nightly)")
+    return host
+
+
+def rust_tsan() -> None:
+    host = nightly_host("Rust tests under ThreadSanitizer")
+    if host is None:
+        return
+    print("Rust tests under ThreadSanitizer", flush=True)
+    # The standard library is not instrumented: what it does with a mutex is seen (pthread or futex calls are not its own
+    # memory accesses), what it does in its channels is not, and none is used here.
+    flags = "-Zsanitizer=thread -Cunsafe-allow-abi-mismatch=sanitizer"
+    environment = {
+        "RUSTFLAGS": flags,
+        "RUSTDOCFLAGS": flags,
+        "CARGO_TARGET_DIR": str(TARGET / "tsan"),
+        "TSAN_OPTIONS": "halt_on_error=1",
+    }
+    tests = [argument for name in THREADED for argument in ("--test", name)]
+    run("cargo", "+nightly", "test", "--manifest-path", MANIFEST, "-p", "simpler-ipc", "--target", host, *tests, **environment)
+
+
+def rust_targets() -> None:
+    for target in TARGETS:
+        libraries = answer("rustc", "--print", "target-libdir", "--target", target)
+        if libraries is None or not Path(libraries).is_dir():
+            skipped(f"compiling for {target}", f"its standard library is not installed (rustup target add {target})")
+            continue
+        print(f"compiling for {target}", flush=True)
+        run("cargo", "check", "--manifest-path", MANIFEST, "-p", "simpler-ipc", "--all-targets", "--target", target)
+
+
+def miri() -> None:
+    if answer("cargo", "+nightly", "miri", "--version") is None:
+        skipped("Rust tests under Miri", "it is not installed (rustup +nightly component add miri rust-src)")
+        return
+    print("Rust tests under Miri", flush=True)
+    # Miri knows no memfd and no futex across mappings: what it can run is the protocols, over memory of its own.
+    environment = {"CARGO_TARGET_DIR": str(TARGET / "miri"), "MIRIFLAGS": "-Zmiri-disable-isolation"}
+    run("cargo", "+nightly", "miri", "test", "--manifest-path", MANIFEST, "-p", "simpler-ipc", "--test", "protocol", **environment)
+
+
+def fuzz(seconds: int = 10) -> None:
+    host = nightly_host("fuzzing")
+    if host is None:
+        return
+    missing = toolchain.missing(toolchain.BUILD[:1])  # libFuzzer is C++
+    if missing:
+        skipped("fuzzing", "there is no C++ compiler")
+        return
+    environment = {"RUSTFLAGS": FUZZER_FLAGS, "CARGO_TARGET_DIR": str(TARGET / "fuzz")}
+    print("building the fuzz targets", flush=True)
+    manifest = ROOT / "crates" / "fuzz" / "Cargo.toml"
+    run("cargo", "+nightly", "build", "--release", "--manifest-path", manifest, "--target", host, **environment)
+    for target in sorted(path.stem for path in (manifest.parent / "fuzz_targets").glob("*.rs")):
+        print(f"fuzzing {target} for {seconds} s", flush=True)
+        # What was found interesting is kept, and begun with the next time.
+        corpus = TARGET / "fuzz" / "corpus" / target
+        artifacts = TARGET / "fuzz" / "artifacts" / target
+        for folder in (corpus, artifacts):
+            folder.mkdir(parents=True, exist_ok=True)
+        limits = [f"-max_total_time={seconds}", "-timeout=10", "-rss_limit_mb=2048", "-max_len=4096", "-verbosity=0"]
+        run(TARGET / "fuzz" / host / "release" / target, *limits, "-print_final_stats=1", f"-artifact_prefix={artifacts}/", corpus)
 
 
 def cpp() -> None:
@@ -45,13 +142,27 @@ def cpp() -> None:
         run("ctest", "--test-dir", build, "--output-on-failure", "-j", str(os.cpu_count() or 1))
 
 
-SUITES: dict[str, Callable[[], None]] = {"rust": rust, "cpp": cpp}
+SUITES: dict[str, Callable[[], None]] = {
+    "rust": rust,
+    "rust-tsan": rust_tsan,
+    "rust-targets": rust_targets,
+    "miri": miri,
+    "fuzz": fuzz,
+    "cpp": cpp,
+}
 
 
-def main(names: list[str]) -> int:
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("suites", nargs="*", choices=[[], *SUITES], metavar="suite", help="all if none is named")
+    parser.add_argument("--seconds", type=int, default=10, help="how long to fuzz each target")
+    chosen = parser.parse_args()
     try:
-        for name in names or SUITES:
-            SUITES[name]()
+        for name in chosen.suites or SUITES:
+            if name == "fuzz":
+                fuzz(chosen.seconds)
+            else:
+                SUITES[name]()
     except subprocess.CalledProcessError as error:
         print(error, file=sys.stderr)
         return 1
@@ -59,4 +170,4 @@ def main(names: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

@@ -66,6 +66,8 @@ struct Model {
     kept: Vec<(u64, Kind, Status, i32, Vec<u8>)>,
     /// Where the server is: what stands before has been received or skipped.
     next: u64,
+    /// What stands before may have been received, by this server or one before it.
+    announced: u64,
 }
 
 impl Model {
@@ -95,6 +97,7 @@ impl Model {
             let received = sent.progress == Progress::Posted;
             if received {
                 sent.progress = Progress::Received;
+                self.announced = self.announced.max(next + 1);
                 return Some(sent.clone());
             }
             self.settle();
@@ -168,7 +171,7 @@ proptest! {
                     let expected = match model.requests.iter_mut().find(|sent| sent.ticket == ticket) {
                         None => None,
                         Some(sent) => {
-                            let posted = sent.progress == Progress::Posted;
+                            let posted = sent.progress == Progress::Posted && ticket >= model.announced;
                             if posted {
                                 sent.progress = Progress::Cancelled;
                             }

@@ -1,0 +1,9 @@
+//! A heap ring in memory that holds any bytes.
+
+#![no_main]
+
+#[allow(dead_code)] // each target has one of them
+#[path = "../../simpler-ipc/tests/any_bytes/exercise.rs"]
+mod exercise;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| exercise::heap_ring(bytes));
