@@ -23,6 +23,7 @@ from support.measure import Study, options, study
 NBYTES = 32
 DEPTH = 32
 PAYLOAD = bytes(NBYTES)
+PAYLOADS = [PAYLOAD] * DEPTH
 FOR_EVER = 2**62
 SLICES = 0.15
 """Seconds of a turn beside a foreign process: many of a scheduler's time slices."""
@@ -34,23 +35,26 @@ def serve(mailbox: ipc.Mailbox) -> Turn:
     server = mailbox.server()
 
     def turn(messages: int) -> None:
-        recv, reply = server.recv, server.reply
-        for _ in range(messages):
-            reply(0, recv().payload)
+        recv_many, reply_many = server.recv_many, server.reply_many
+        while messages > 0:
+            requests = recv_many()
+            reply_many(requests)  # their bytes, from where they are
+            messages -= len(requests)
 
     return turn
 
 
 def ask_pipelined(client: ipc.MailboxClient, messages: int) -> None:
     """As many in flight as there are frames, until all are answered."""
-    send, poll, wait = client.send, client.poll, client.wait
-    sent = taken = 0
-    while taken < messages:
-        while sent < messages and send(ipc.TASK, PAYLOAD) is not None:
-            sent += 1
-        wait()
-        while poll() is not None:
-            taken += 1
+    send_many, poll_many, wait = client.send_many, client.poll_many, client.wait
+    left = messages - send_many(ipc.TASK, PAYLOADS[:messages])
+    while True:
+        if (taken := len(poll_many())) > 0:
+            left -= send_many(ipc.TASK, PAYLOADS[: min(taken, left)])
+        elif left > 0 or client.in_flight > 0:
+            wait()
+        else:
+            return
 
 
 def ask_one_by_one(client: ipc.MailboxClient, messages: int) -> None:

@@ -138,6 +138,11 @@ class Stage:
             if process.placed:
                 process.move(here if process.asks else there)
 
+    def waited(self) -> float:
+        """Seconds that all of them, and this process, ever waited for a CPU that another process had."""
+        pids = [os.getpid(), *(process.peer.pid for process in self._processes)]
+        return sum(int(Path(f"/proc/{pid}/schedstat").read_text().split()[1]) for pid in pids) * 1e-9
+
     def fork(self, name: str, prepare: Callable[[], Turn], on: int | None = None) -> Child:
         """A forked process, pinned to a CPU for ever or placed with the others. Returns once it is prepared."""
         child = Child(name, prepare)

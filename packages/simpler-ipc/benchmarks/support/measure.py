@@ -2,7 +2,8 @@
 
 Where a host places two CPUs decides what a round trip between them takes, and it moves them. So everything is measured
 in short turns, one of each a round, and before and after each turn the machine is probed by the ping-pong of floor.c.
-A turn counts if the two probes agree. Ratios are taken within a round, never between runs; what is printed is the
+A turn counts if the two probes agree, and if nobody else had a CPU that it was waiting for; else it is taken again, a
+few times. Ratios are taken within a round, never between runs; what is printed is the
 median of the rounds and, behind it, the middle half of them.
 """
 
@@ -13,6 +14,7 @@ import json
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,9 +26,13 @@ from support.machine import Floor, Placement, Stage, Unavailable, cpus
 PROBE_TRIPS = 4000
 """At most; no more than there are messages in a turn."""
 AGREE = 1.25
-"""The machine was steady if its probes before and after differ by no more."""
+"""The machine kept its pace if its probes before and after differ by no more."""
 NEAR = 200e-9
 """A round trip of the C ping-pong takes less than that between CPUs that are well placed, and much more otherwise."""
+UNDISTURBED = 0.05
+"""The part of a turn that its processes may have waited for a CPU, where they have one each."""
+TRIES = 4
+"""How often a turn is taken in a round until it counts."""
 ENOUGH = 3
 """Rounds that a judgement needs at least."""
 FLOOR = "C ping-pong"
@@ -39,6 +45,8 @@ class Sample:
     seconds: float
     before: float
     after: float
+    waited: float
+    """The part of the turn in which its processes waited for a CPU, where they have one each."""
 
     @property
     def probe(self) -> float:
@@ -46,7 +54,9 @@ class Sample:
 
     @property
     def steady(self) -> bool:
-        return max(self.before, self.after) <= AGREE * min(self.before, self.after)
+        """Whether it counts."""
+        agree = max(self.before, self.after) <= AGREE * min(self.before, self.after)
+        return agree and self.waited <= UNDISTURBED
 
     @property
     def near(self) -> bool:
@@ -79,7 +89,8 @@ class Verdict:
         word = {True: "met", False: "NOT MET", None: "not judged"}[self.met]
         value = "–" if self.value is None else f"{self.value:.3g} {self.unit}"
         limit = f"{'≥' if self.at_least else '≤'} {self.limit:g} {self.unit}"
-        return f"{self.what:58} {limit:>9} {value:>10} {middle(self.found):>15}  {word:10} {self.note}".rstrip()
+        note = self.note if len(self.found) >= ENOUGH else f"only {len(self.found)} rounds were undisturbed"
+        return f"{self.what:58} {limit:>9} {value:>10} {middle(self.found):>15}  {word:10} {note}".rstrip()
 
 
 def middle(values: Sequence[float]) -> str:
@@ -115,7 +126,6 @@ class Study:
     def run(self) -> None:
         """All rounds; each begins with another kind of turn."""
         names = list(self.turns)
-        trips = min(PROBE_TRIPS, self.options.messages)
         self.samples = {name: [] for name in names}
         for where, turn in self.turns.values():
             self.stage.place(where)
@@ -125,13 +135,23 @@ class Study:
                 print(f"\r{self.title}: round {number + 1} of {self.options.rounds}", end="", file=sys.stderr)
             first = number % len(names) if names else 0
             for name in names[first:] + names[:first]:
-                where, turn = self.turns[name]
-                before = self.floor.spin(trips)
-                self.stage.place(where)
-                seconds = turn()
-                self.samples[name].append(Sample(seconds, before, self.floor.spin(trips)))
+                self.samples[name].append(self._sample(*self.turns[name]))
         if sys.stderr.isatty():
             print("\r\033[K", end="", file=sys.stderr)
+
+    def _sample(self, where: Placement, turn: Callable[[], float]) -> Sample:
+        trips = min(PROBE_TRIPS, self.options.messages)
+        for _ in range(TRIES):
+            before = self.floor.spin(trips)
+            self.stage.place(where)
+            waited, start = self.stage.waited(), time.perf_counter()
+            seconds = turn()
+            share = (self.stage.waited() - waited) / (time.perf_counter() - start)
+            after = self.floor.spin(trips)
+            sample = Sample(seconds, before, after, share if where is Placement.APART else 0.0)
+            if sample.steady:
+                break
+        return sample
 
     def _rounds(self, *names: str) -> list[tuple[Sample, ...]]:
         """The rounds in which the machine was steady during all those turns."""
@@ -179,9 +199,7 @@ class Study:
             over = self.ratios(name, beside[name]) if beside is not None and name in beside else []
             ratio = f"{median(over):7.3g} × ours" if over else ""
             kept = sum(sample.steady for sample in samples)
-            print(
-                f"{name:44} {in_unit(median(steady))}   {middle_in_unit(steady):22} {ratio:16} {kept} steady".rstrip()
-            )
+            print(f"{name:44} {in_unit(median(steady))}   {middle_in_unit(steady):22} {ratio:16} {kept} count".rstrip())
         for name, why in self.missing.items():
             print(f"{name:44} not measured: {why} is missing")
         if self.verdicts and self.options.only is None:
