@@ -1,0 +1,90 @@
+"""Round trips between two processes, Rust and Python, us and our peers: spinning, after idle, on one CPU.
+
+Each side runs on a CPU of its own, ours and theirs alike; "free" is what a scheduler makes of it that may move both.
+
+    python benchmarks/round_trips.py [--rounds 30] [--messages 4000] [--only WORD] [--json FILE]
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+import time
+from collections.abc import Callable
+from statistics import median
+
+from support import peers
+from support.machine import Placement, RustProcess, Turn
+from support.measure import Study, options, study
+
+GAP = 500_000
+"""Nanoseconds between two round trips: both sides have long stopped spinning and sleep."""
+SMALL = 32
+NBYTES = peers.NBYTES
+PYTHON = f"Python ↔ Python, {NBYTES} bytes"
+RUST, RUST_LARGER = f"Rust ↔ Rust, {SMALL} bytes", f"Rust ↔ Rust, {NBYTES} bytes"
+IDLE, IDLE_FUTEX = f"{RUST_LARGER}, after idle", "raw futex, after idle"
+ONE, ONE_FUTEX = f"{RUST_LARGER}, on one CPU", "raw futex, on one CPU"
+
+
+def compare(it: Study) -> None:
+    stage, floor, messages = it.stage, it.floor, it.options.messages
+    few, fewest = max(1, messages // 10), max(1, messages // 100)
+
+    @functools.cache
+    def rust() -> RustProcess:
+        region = peers.region_for(1, 256)
+        stage.rust("serve", region, 1, 256)
+        return stage.rust("ask", region, 1, 256)
+
+    def calls(count: int, nbytes: int) -> Callable[[], float]:
+        client = rust()
+
+        def turn() -> float:
+            client.measure("trips", max(1, count // 4), nbytes)  # until both are awake
+            return client.measure("trips", count, nbytes)[0] / count
+
+        return turn
+
+    def after_idle() -> Callable[[], float]:
+        client = rust()
+        return lambda: median(client.measure("after_idle", fewest, NBYTES, GAP))
+
+    def python(start: Callable[[], Turn], count: int) -> Callable[[], float]:
+        ask = start()
+
+        def turn() -> float:
+            ask(max(1, count // 4))
+            start = time.perf_counter()
+            ask(count)
+            return (time.perf_counter() - start) / count
+
+        return turn
+
+    it.add(RUST, lambda: calls(messages, SMALL))
+    it.add(RUST_LARGER, lambda: calls(messages, NBYTES))
+    it.add(f"{RUST_LARGER}, free", lambda: calls(messages, NBYTES), Placement.FREE)
+    for name, (prepare, fewer) in {PYTHON: (peers.ours, 1), **peers.PEERS}.items():
+        ask = functools.partial(python, functools.cache(functools.partial(prepare, stage)), max(1, messages // fewer))
+        it.add(name, ask)
+        it.add(f"{name}, free", ask, Placement.FREE)
+    it.add(IDLE_FUTEX, lambda: lambda: median(floor.futex(fewest, GAP)))
+    it.add(IDLE, after_idle)
+    it.add(ONE_FUTEX, lambda: lambda: median(floor.futex_on_one_cpu(few)), Placement.TOGETHER)
+    it.add(ONE, lambda: calls(few, NBYTES), Placement.TOGETHER)
+    it.run()
+
+    it.goal(f"{RUST}: over the C ping-pong", 1.3, "×", it.over_floor(RUST))
+    it.goal_near(PYTHON, PYTHON, 1.0, "µs", lambda seconds: seconds * 1e6)
+    it.goal("  faster than iceoryx2, polling", 10, "×", it.ratios("iceoryx2, polling", PYTHON), at_least=True)
+    it.goal("  faster than iceoryx2, sleeping", 10, "×", it.ratios("iceoryx2, sleeping", PYTHON), at_least=True)
+    pipe = it.ratios("multiprocessing.Pipe", PYTHON)
+    it.goal("  faster than multiprocessing.Pipe", 40, "×", pipe, at_least=True)
+    it.goal(f"{IDLE}: over the raw futex", 1.3, "×", it.ratios(IDLE, IDLE_FUTEX))
+    it.goal(f"{ONE}: over the raw futex", 1.5, "×", it.ratios(ONE, ONE_FUTEX))
+    beside = {name: PYTHON for name in peers.PEERS} | {f"{name}, free": f"{PYTHON}, free" for name in peers.PEERS}
+    it.report(beside)
+
+
+if __name__ == "__main__":
+    sys.exit(study("round trips", options(__doc__, rounds=30, messages=4000), compare))
