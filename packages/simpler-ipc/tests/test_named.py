@@ -116,6 +116,31 @@ def test_an_owner_that_has_become_another_program_holds_nothing(name: str) -> No
         owner.kill()
 
 
+def test_an_owner_whose_first_thread_has_ended_still_owns(name: str) -> None:
+    program = """
+import ctypes, sys, threading
+from simpler_ipc import Region
+region = Region.create(sys.argv[1], 4096)
+
+def stay():
+    while open("/proc/self/stat").read().rsplit(")", 1)[1].split()[0] != "Z":
+        pass
+    print("alone", flush=True)
+    sys.stdin.readline()
+
+threading.Thread(target=stay).start()
+ctypes.CDLL(None).pthread_exit(None)
+"""
+    owner = python(program, name)
+    assert owner.stdout is not None
+    assert owner.stdout.readline() == "alone\n"
+    assert Region.attach(name).nbytes == 4096
+    with pytest.raises(RegionExists):
+        Region.create(name, 4096)
+    owner.kill()
+    owner.communicate()
+
+
 def test_names_go_with_close_with_and_collection(name: str) -> None:
     region = Region.create(name, 4096)
     assert stat.S_IMODE(path_of(name).stat().st_mode) == 0o600

@@ -194,11 +194,24 @@ pub enum Found {
     Refused(Error),
 }
 
+/// A descriptor that only stands for what another process has open there.
+fn look_at(pid: i32, fd: i32) -> rustix::io::Result<OwnedFd> {
+    let open = |path: &str| rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
+    let first = open(&format!("/proc/{pid}/fd/{fd}"));
+    if !matches!(first, Err(Errno::NOENT)) {
+        return first;
+    }
+    // A process whose first thread has ended has its descriptors under another one.
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let mut found = threads.map(|thread| open(&format!("{}/fd/{fd}", thread.path().display())));
+    found.find(|found| found.is_ok()).unwrap_or(first)
+}
+
 /// Opens descriptor `fd` of process `pid` if it is the memory of that identity. Anything else is not opened, only
 /// looked at: opening may do things to a device.
 pub fn memory_of(pid: i32, fd: i32, identity: u64) -> Result<Found> {
     let path = format!("/proc/{pid}/fd/{fd}");
-    let there = match rustix::fs::open(&path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()) {
+    let there = match look_at(pid, fd) {
         Ok(there) => there,
         Err(Errno::NOENT | Errno::SRCH) => return Ok(Found::Other),
         Err(error @ (Errno::ACCESS | Errno::PERM)) => {

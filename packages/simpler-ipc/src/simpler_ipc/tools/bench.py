@@ -17,7 +17,7 @@ from contextlib import ExitStack, contextmanager
 from multiprocessing.connection import Connection
 from typing import Any
 
-from simpler_ipc import TASK, HeapRing, Mailbox, MailboxClient, Peer, Region, exit_with
+from simpler_ipc import TASK, HeapRing, Mailbox, MailboxClient, MailboxServer, Peer, Region, exit_with
 from simpler_ipc.tools import text
 
 PAYLOAD = bytes(100)
@@ -92,20 +92,28 @@ def child(body: Callable[[], None]) -> Iterator[Peer]:
 
 
 @contextmanager
-def mailbox(depth: int) -> Iterator[MailboxClient]:
-    """The client of a mailbox whose server, in another process, sends every payload back."""
+def mailbox(depth: int, answer: Callable[[MailboxServer], None]) -> Iterator[MailboxClient]:
+    """The client of a mailbox; another process answers as its server."""
     frame_bytes = 256
     box = Mailbox(Region(Mailbox.required_bytes(depth, frame_bytes)), depth=depth, frame_bytes=frame_bytes)
 
     def serve() -> None:
         server = box.server()
         while True:
-            server.reply(0, server.recv().payload)
+            answer(server)
 
     with child(serve) as peer:
         client = box.client()
         client.watch(peer)
         yield client
+
+
+def return_one(server: MailboxServer) -> None:
+    server.reply(0, server.recv().payload)
+
+
+def return_all(server: MailboxServer) -> None:
+    server.reply_many([request.payload for request in server.recv_many()])
 
 
 @contextmanager
@@ -121,7 +129,7 @@ def pipe(answer: Callable[[Connection], None]) -> Iterator[Connection]:
         yield here
 
 
-def echo(connection: Connection) -> None:
+def return_bytes(connection: Connection) -> None:
     connection.send_bytes(connection.recv_bytes())
 
 
@@ -144,8 +152,8 @@ Pair = tuple[Callable[[], object], Callable[[], object]]
 @contextmanager
 def both_round_trips() -> Iterator[Pair]:
     with ExitStack() as stack:
-        client = stack.enter_context(mailbox(1))
-        connection = stack.enter_context(pipe(echo))
+        client = stack.enter_context(mailbox(1, return_one))
+        connection = stack.enter_context(pipe(return_bytes))
 
         def through_pipe() -> None:
             connection.send_bytes(PAYLOAD)
@@ -188,6 +196,7 @@ def wake_ups() -> Iterator[tuple[str, ...]]:
 def throughput(messages: int) -> Iterator[tuple[str, ...]]:
     """Messages a second where nobody waits for a reply before the next is sent."""
     theirs_messages = max(messages // PIPE_SHARE, 1)
+    batch = [PAYLOAD] * DEPTH
 
     def swallow(connection: Connection) -> None:
         for _ in range(theirs_messages):
@@ -197,11 +206,9 @@ def throughput(messages: int) -> Iterator[tuple[str, ...]]:
     def through_mailbox() -> None:
         sent = received = 0
         while received < messages:
-            while sent < messages and client.send(TASK, PAYLOAD) is not None:
-                sent += 1
+            sent += client.send_many(TASK, batch[: messages - sent])
             client.wait()
-            while client.poll() is not None:
-                received += 1
+            received += len(client.poll_many())
 
     def through_pipe() -> None:
         for _ in range(theirs_messages):
@@ -209,7 +216,7 @@ def throughput(messages: int) -> Iterator[tuple[str, ...]]:
         connection.recv_bytes()
 
     ours, theirs = [], []
-    with mailbox(DEPTH) as client, pipe(swallow) as connection:
+    with mailbox(DEPTH, return_all) as client, pipe(swallow) as connection:
         for _ in range(TURNS):
             ours.append(messages / times(through_mailbox, 1)[0])
             theirs.append(theirs_messages / times(through_pipe, 1)[0])

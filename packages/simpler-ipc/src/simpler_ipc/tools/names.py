@@ -84,7 +84,7 @@ def describe(region: NamedRegion) -> dict[str, Any]:
 
 def row(described: dict[str, Any]) -> tuple[str, ...]:
     state = {True: "alive", False: "stale", None: "unknown"}[described["alive"]]
-    command = text.printable(described["command"] or f"({described['note']})")
+    command = text.printable(described["command"] or f"({described['note'] or 'its command line cannot be read'})")
     if described["alive"] and len(command) > COMMAND_WIDTH:
         command = command[: COMMAND_WIDTH - 1] + "…"
     return (
