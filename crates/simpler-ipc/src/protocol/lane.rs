@@ -47,7 +47,7 @@ pub struct Waiting {
 /// A bell elsewhere: the identity of its region (0: the lane's own bell) and its offset there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Elsewhere {
-    /// See [`crate::region::Region::identity`].
+    /// What tells its memory from any other.
     pub region: u64,
     /// In bytes.
     pub offset: u64,
