@@ -430,9 +430,22 @@ impl MailboxClient {
     /// # Errors
     /// As [`MailboxClient::post`] and [`MailboxClient::wait`].
     pub fn call(&mut self, kind: Kind, payload: &[u8], patience: &mut Patience<'_>) -> Result<Reply> {
+        self.call_with(kind, payload, patience, |view| view.to_reply())
+    }
+
+    /// As [`MailboxClient::call`], reading the reply in its frame.
+    ///
+    /// # Errors
+    /// As [`MailboxClient::call`].
+    pub fn call_with<T>(
+        &mut self,
+        kind: Kind,
+        payload: &[u8],
+        patience: &mut Patience<'_>,
+        take: impl FnOnce(ReplyView<'_>) -> T,
+    ) -> Result<T> {
         let ticket = loop {
-            // SAFETY: a slice is valid for its length.
-            match unsafe { self.begin_call_raw(kind, payload.as_ptr(), payload.len()) }? {
+            match self.send(kind, payload)? {
                 Some(ticket) => break ticket,
                 None => self.waiter.wait_for_room(patience)?,
             }
@@ -440,11 +453,15 @@ impl MailboxClient {
         };
         loop {
             if let Err(error) = self.waiter.wait_for(ticket, patience) {
-                self.abandon(ticket)?;
+                self.calls.push(Call { ticket, reply: None, abandoned: true });
+                self.cancel(ticket)?;
                 return Err(error);
             }
-            if let Some(reply) = self.take_reply(ticket)? {
-                return Ok(reply);
+            while self.oldest.ticket < ticket && self.sort_oldest()? {}
+            // It is not there only where what came before it has ended the wait.
+            if self.oldest.ticket == ticket && self.lane.frame(self.oldest.frame).is_done(self.oldest.generation) {
+                let taken = self.take_oldest(take)?;
+                return taken.ok_or_else(|| Error::Corrupted(format!("the reply to request {ticket} is gone again")));
             }
         }
     }
@@ -560,7 +577,8 @@ impl ReplyWaiter {
         if ticket >= self.progress.begun() {
             return Err(Error::Misused("waiting for a reply with no request in flight".to_owned()));
         }
-        self.waiter.wait(patience, "a reply", || self.look_for(ticket))
+        let turn = Turn::at(ticket, self.waiter.lane.depth);
+        self.waiter.wait(patience, "a reply", || self.look_for(turn))
     }
 
     /// Waits until a frame is free, or may be made so by taking the oldest reply.
@@ -570,7 +588,7 @@ impl ReplyWaiter {
     pub fn wait_for_room(&self, patience: &mut Patience<'_>) -> Result<()> {
         let depth = self.waiter.lane.depth as u64;
         self.waiter.wait(patience, "a free frame", || match self.progress.begun().checked_sub(depth) {
-            Some(blocking) => self.look_for(blocking),
+            Some(blocking) => self.look_for(Turn::at(blocking, self.waiter.lane.depth)),
             None => Ok(Some(())),
         })
     }
@@ -580,14 +598,16 @@ impl ReplyWaiter {
         self.waiter.watched.doorbell().bell().ring();
     }
 
-    fn look_for(&self, ticket: u64) -> Result<Option<()>> {
+    #[inline]
+    fn look_for(&self, wanted: Turn) -> Result<Option<()>> {
         let lane = &self.waiter.lane;
         loop {
             let oldest = self.progress.ended();
-            if oldest > ticket {
+            if oldest > wanted.ticket {
                 return Ok(Some(()));
             }
-            let turn = Turn::at(oldest, lane.depth);
+            // Mostly it is the one that is wanted: no division.
+            let turn = if oldest == wanted.ticket { wanted } else { Turn::at(oldest, lane.depth) };
             let found = lane.frame(turn.frame).finished(turn.generation, lane.frame_bytes);
             // If another thread has taken it meanwhile, what was found is of a later use; and the next reply may be there
             // already, its ring over.

@@ -298,10 +298,13 @@ impl RequestWaiter {
     /// As [`MailboxServer::recv`].
     pub fn wait(&self, patience: &mut Patience<'_>) -> Result<()> {
         let lane = &self.waiter.lane;
+        let mut turn = Turn::at(self.progress.begun(), lane.depth);
         self.waiter.wait(patience, "a request", || loop {
             let (next, oldest) = (self.progress.begun(), self.progress.ended());
             check_room(lane, next, oldest)?;
-            let turn = Turn::at(next, lane.depth);
+            if next != turn.ticket {
+                turn = Turn::at(next, lane.depth);
+            }
             let found = lane.frame(turn.frame).peek(turn.generation, lane.frame_bytes);
             // As for replies: what another thread has received meanwhile was not meant.
             if next == self.progress.begun() {

@@ -187,6 +187,12 @@ impl FrameHeader {
         self.is(generation, State::Idle)
     }
 
+    /// Whether there is a reply for the client to take.
+    #[inline]
+    pub fn is_done(&self, generation: u64) -> bool {
+        self.is(generation, State::TaskDone)
+    }
+
     /// Hands the filled frame to the server. A full fence comes before the look whether it sleeps, once for however many
     /// frames are handed over together.
     #[inline]
