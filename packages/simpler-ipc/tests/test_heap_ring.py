@@ -8,6 +8,7 @@ import os
 import pathlib
 import pickle
 import random
+import re
 import subprocess
 import sys
 import threading
@@ -267,6 +268,37 @@ def test_a_spawned_child_joins_a_pickled_ring_and_releases_by_offset(tmp_path: p
     assert ran.stdout.splitlines() == ["[1, 2, 3, 4] scratch 64 True", "the parent allocates", "0 1 True"], ran.stderr
 
 
+def test_a_fork_while_a_thread_waits_for_space_takes_nothing_from_either(fork: Fork) -> None:
+    _, ring = ring_of(4096)
+    address = ring.alloc(4096)
+    got: list[int] = []
+    waiting = threading.Thread(target=lambda: got.append(ring.alloc(4096, timeout=None)))
+    waiting.start()
+
+    def release_and_try() -> None:
+        with pytest.raises(IpcError, match="allocated from by process"):
+            ring.alloc(1)
+        ring.release(address)
+
+    for _ in range(20):  # at some moments of its looks, sleeps, and looks again
+        child = fork(release_and_try)
+        assert child.wait().exit_status == 0
+        waiting.join()
+        assert got == [address]
+        waiting = threading.Thread(target=lambda: got.append(ring.alloc(4096, timeout=None)))
+        got.clear()
+        waiting.start()
+    ring.release(address)
+    waiting.join()
+
+
+def test_the_example_of_its_page_runs() -> None:
+    page = pathlib.Path(__file__).parents[3] / "docs" / "ipc" / "heap_ring.md"
+    (example,) = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
+    printed = subprocess.run([sys.executable, "-c", example], check=True, capture_output=True, text=True)
+    assert printed.stdout == "1500.0\n"
+
+
 @pytest.mark.parametrize("poison", [False, True])
 def test_a_ring_goes_on_after_a_process_was_killed_at_it(
     poison: bool, fork: Fork, eventually: Callable[[Callable[[], bool]], None]
@@ -310,9 +342,9 @@ def test_a_ring_that_does_not_fit_its_region_is_refused() -> None:
 class AgainstAModel(RuleBasedStateMachine):
     """Every block keeps its bytes while it lives; no space is lost; what is live is counted."""
 
-    @initialize(granules=st.integers(1, 40))
-    def start(self, granules: int) -> None:
-        self.region, self.ring = ring_of(granules * 1024)
+    @initialize(granules=st.integers(1, 40), poison=st.booleans())
+    def start(self, granules: int, poison: bool) -> None:
+        self.region, self.ring = ring_of(granules * 1024, poison=poison)
         self.blocks: dict[int, tuple[int, int]] = {}  # address: (nbytes, stamp), in the order of allocation
         self.stamp = 0
 
@@ -351,6 +383,10 @@ class AgainstAModel(RuleBasedStateMachine):
         if hasattr(self, "ring"):
             assert self.ring.live == len(self.blocks)
             assert self.ring.used == sum(-(-nbytes // 1024) * 1024 for nbytes, _ in self.blocks.values())
+            stats = self.ring.stats()
+            assert (stats.live_blocks, stats.live_bytes) == (self.ring.live, self.ring.used)
+            assert stats.oldest == next(iter(self.blocks), None)
+            assert stats.live_bytes <= stats.held_bytes <= stats.peak_bytes <= stats.nbytes
 
 
 AgainstAModel.TestCase.settings = settings(max_examples=100, stateful_step_count=50, deadline=None)
