@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import gc
 import os
+import pathlib
+import subprocess
+import sys
 from array import array
 from collections.abc import Callable
 
@@ -303,3 +306,36 @@ def test_two_shapes_cannot_share_a_place() -> None:
         Mailbox(region, depth=3, frame_bytes=100)
     with pytest.raises(ValueError, match="do not lie"):
         Mailbox(region, offset=1 << 16, depth=2, frame_bytes=100)
+
+
+SPAWNING = """
+import multiprocessing, sys
+from simpler_ipc import SHUTDOWN, TASK, Doorbell, Mailbox, Peer, Region
+
+
+def serve_and_ring(box, doorbell):
+    doorbell.ring()
+    box.server().serve(lambda request: bytes(request.payload)[::-1])
+
+
+if __name__ == "__main__":
+    region = Region(Doorbell.NBYTES + Mailbox.required_bytes(2, 50))
+    doorbell = Doorbell(region)
+    box = Mailbox(region, offset=Doorbell.NBYTES, depth=2, frame_bytes=50)
+    child = multiprocessing.get_context(sys.argv[1]).Process(target=serve_and_ring, args=(box, doorbell))
+    child.start()
+    client = box.client()
+    client.watch(Peer(child.pid))
+    print(client.call(TASK, b"abc").result(), doorbell.value)
+    client.send(SHUTDOWN, b"")
+    child.join()
+    print(child.exitcode)
+"""
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_a_mailbox_and_a_doorbell_reach_a_child_that_inherits_nothing(method: str, tmp_path: pathlib.Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(SPAWNING)
+    ran = subprocess.run([sys.executable, program, method], capture_output=True, text=True, check=False)
+    assert (ran.stdout, ran.stderr) == ("b'cba' 1\n0\n", "")
