@@ -2,19 +2,21 @@
 //! harvest of what has come, fair to all.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 
 use crate::doorbell::Doorbell;
 use crate::error::{Error, Result};
 use crate::mailbox::{MailboxClient, Reply};
 use crate::peer::Peer;
 use crate::spin::UNKNOWN_CPU;
+use crate::sys;
 use crate::wait::{wait_for, Patience};
 use crate::watcher::Watch;
 
 /// Peers whose death rings a doorbell.
 #[derive(Debug)]
 pub(crate) struct Watched {
+    pid: i32,
     doorbell: Doorbell,
     peers: Mutex<Vec<WatchedPeer>>,
 }
@@ -28,7 +30,7 @@ struct WatchedPeer {
 
 impl Watched {
     pub(crate) fn new(doorbell: Doorbell) -> Self {
-        Watched { doorbell, peers: Mutex::new(Vec::new()) }
+        Watched { pid: sys::current_pid(), doorbell, peers: Mutex::new(Vec::new()) }
     }
 
     pub(crate) fn doorbell(&self) -> &Doorbell {
@@ -36,7 +38,7 @@ impl Watched {
     }
 
     pub(crate) fn watch(&self, peer: &Peer) -> Result<()> {
-        let mut peers = self.lock();
+        let mut peers = self.lock()?;
         if !peers.iter().any(|watched| watched.peer.is(peer)) {
             let watch = Watch::start(peer, &self.doorbell)?;
             peers.push(WatchedPeer { peer: peer.clone(), watch, reported: false });
@@ -45,16 +47,21 @@ impl Watched {
     }
 
     pub(crate) fn forget(&self, peer: &Peer) {
-        self.lock().retain(|watched| !watched.peer.is(peer));
+        // What an inherited lock keeps from us is watched by nobody here.
+        if let Ok(mut peers) = self.lock() {
+            peers.retain(|watched| !watched.peer.is(peer));
+        }
     }
 
     pub(crate) fn forget_all(&self) {
-        self.lock().clear();
+        if let Ok(mut peers) = self.lock() {
+            peers.clear();
+        }
     }
 
     /// The error of the first peer found dead.
     pub(crate) fn check(&self) -> Result<()> {
-        for watched in self.lock().iter_mut() {
+        for watched in self.lock()?.iter_mut() {
             self.keep_watching(watched)?;
             if watched.peer.is_gone() {
                 return Err(watched.peer.death());
@@ -65,7 +72,7 @@ impl Watched {
 
     /// A peer found dead that was not reported before: reported now.
     fn next_death(&self) -> Result<Option<Peer>> {
-        for watched in self.lock().iter_mut() {
+        for watched in self.lock()?.iter_mut() {
             self.keep_watching(watched)?;
             if watched.peer.is_gone() && !watched.reported {
                 watched.reported = true;
@@ -77,8 +84,10 @@ impl Watched {
 
     /// Its report came at a bad time: it is reported again.
     fn unreport(&self, peer: &Peer) {
-        for watched in self.lock().iter_mut().filter(|watched| watched.peer.is(peer)) {
-            watched.reported = false;
+        if let Ok(mut peers) = self.lock() {
+            for watched in peers.iter_mut().filter(|watched| watched.peer.is(peer)) {
+                watched.reported = false;
+            }
         }
     }
 
@@ -89,8 +98,17 @@ impl Watched {
         watched.watch.check()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<WatchedPeer>> {
-        self.peers.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> Result<MutexGuard<'_, Vec<WatchedPeer>>> {
+        match self.peers.try_lock() {
+            Ok(peers) => Ok(peers),
+            Err(TryLockError::Poisoned(peers)) => Ok(peers.into_inner()),
+            // A thread of the parent had it when this process was forked, and is not here to let go of it.
+            Err(TryLockError::WouldBlock) if self.pid != sys::current_pid() => Err(Error::Misused(
+                "a thread of the parent was using this object when this process was forked: make another here"
+                    .to_owned(),
+            )),
+            Err(TryLockError::WouldBlock) => Ok(self.peers.lock().unwrap_or_else(PoisonError::into_inner)),
+        }
     }
 }
 
