@@ -92,7 +92,7 @@ fn a_frame_is_reused_and_nobody_sleeps_through_a_request_or_a_reply() {
                     assert_eq!(request, Next::Request(Posted { kind: Kind::Task, nbytes: generation as usize }));
                     assert!(lane.taking.take(generation, &lane.frame, generation));
                     let value = lane.read();
-                    lane.frame.overwrite(generation);
+                    lane.taking.overwrite(generation);
                     lane.write(value + 1);
                     lane.finish(generation, Status::Ok, 7);
                 }

@@ -14,6 +14,8 @@ use simpler_ipc::{
 const FRAME_BYTES: usize = 100;
 /// Where the first frame's header starts: generation and state (8 bytes), payload bytes, kind, status, code.
 const FRAME: usize = 512;
+/// Where the server notes which request it is replying to.
+const REPLYING: usize = 384 + 8;
 
 fn region() -> Region {
     Region::anonymous(Mailbox::required_bytes(4, FRAME_BYTES).unwrap(), "test").unwrap()
@@ -331,7 +333,7 @@ fn a_request_that_a_killed_server_has_half_overwritten_fails() {
         client.send(Kind::Task, b"?").unwrap();
     }
     server.recv(&mut no_wait()).unwrap();
-    region.window(FRAME, 1).unwrap().copy_from(&[4]); // REPLYING, as its last act
+    region.window(REPLYING, 1).unwrap().copy_from(&[1]); // one more than the ticket, as its last act
     drop(server);
     let mut server = Mailbox::new(&region, 0, 4, FRAME_BYTES).unwrap().server(None).unwrap();
     assert_eq!(server.recv(&mut no_wait()).unwrap().ticket, 1);

@@ -52,7 +52,12 @@ impl MailboxServer {
         let waiter = LaneWaiter::new(lane.clone(), own, other, doorbell, Spin::new())?;
         let waiter = Arc::new(RequestWaiter { waiter, progress: Progress::at(next, next) });
         let client = Ringer::new(LaneHeader::replies);
-        Ok(MailboxServer { lane, next, oldest: next, skipped: VecDeque::new(), client, waiter })
+        let mut server = MailboxServer { lane, next, oldest: next, skipped: VecDeque::new(), client, waiter };
+        let torn = server.lane.header().taking.is_overwritten(next.ticket);
+        if torn && frames[0].1 == State::TaskReady {
+            server.skip(Status::Failed)?;
+        }
+        Ok(server)
     }
 
     /// Requests received and not replied to.
@@ -105,7 +110,6 @@ impl MailboxServer {
                     return Ok(Some(Request { ticket, kind: posted.kind, payload }));
                 }
                 Next::Request(_) | Next::Cancelled => self.skip(Status::Cancelled)?,
-                Next::Torn => self.skip(Status::Failed)?,
             }
         }
     }
@@ -191,7 +195,7 @@ impl MailboxServer {
         self.client.refresh(&self.lane)?;
         self.lane.check_fits(nbytes)?;
         if nbytes > 0 {
-            self.lane.frame(self.oldest.frame).overwrite(self.oldest.generation);
+            self.lane.header().taking.overwrite(self.oldest.ticket);
             // SAFETY: the caller's promise.
             unsafe { self.lane.fill(self.oldest.frame, payload, nbytes)? };
         }

@@ -1,22 +1,19 @@
 //! The frame: one request and its reply, handed back and forth by one word.
 //!
 //! ```text
-//!          client: post             server: overwrite          server: finish            client: free
-//! IDLE ───────────────► TASK_READY ─────────────────► REPLYING ───────────────► TASK_DONE ────────────► IDLE of the next
-//!   │                       │                                                      ▲                    generation
-//!   │ client: give_up       │ client: cancel                 server: finish        │
-//!   └───────────────► CANCELLED ───────────────────────────────────────────────────┘
+//!          client: post             server: finish            client: free
+//! IDLE ───────────────► TASK_READY ───────────────► TASK_DONE ─────────────► IDLE of the next generation
+//!   │                       │                           ▲
+//!   │ client: give_up       │ client: cancel            │ server: finish, as cancelled
+//!   └───────────────► CANCELLED ────────────────────────┘
 //! ```
-//!
-//! REPLYING says that the request's bytes are being replaced by the reply's: a successor of a server killed there has
-//! neither. A reply without bytes goes from TASK_READY to TASK_DONE at once.
 //!
 //! The word is the state and, above it, the generation: how often the frame has been used. A lane of `depth` frames
 //! gives ticket `t` to frame `t % depth` in generation `t / depth`, so the word alone tells which request it speaks of:
 //! whoever comes anew to a lane finds out from its words where it stands, at whatever moment a predecessor was killed.
 //!
 //! Who may write a frame's fields and payload is decided by its word alone: the client while IDLE, the server while
-//! TASK_READY or REPLYING. Tasks, control requests and shutdown are kinds of request on the same ordered lane.
+//! TASK_READY. Tasks, control requests and shutdown are kinds of request on the same ordered lane.
 //!
 //! # Cancelling
 //!
@@ -91,8 +88,6 @@ pub enum State {
     TaskDone = 2,
     /// A request that is not to be answered, only to be finished in its turn.
     Cancelled = 3,
-    /// Half a request and half a reply.
-    Replying = 4,
 }
 
 const STATE_BITS: u32 = 3;
@@ -117,7 +112,6 @@ impl Word {
             1 => State::TaskReady,
             2 => State::TaskDone,
             3 => State::Cancelled,
-            4 => State::Replying,
             unknown => return Err(Error::Corrupted(format!("a frame is in no known state ({unknown})"))),
         };
         Ok(Word { generation: word >> STATE_BITS, state })
@@ -155,8 +149,6 @@ pub enum Next {
     Request(Posted),
     /// One that was taken back, to be finished in its turn.
     Cancelled,
-    /// One that a killed server has half overwritten, to be finished in its turn.
-    Torn,
 }
 
 /// The header in front of a frame's payload: 24 bytes, so that a hundred bytes of payload share its cache lines.
@@ -220,7 +212,6 @@ impl FrameHeader {
                 Ok(Next::Request(Posted { kind: self.kind()?, nbytes: self.nbytes(frame_bytes)? }))
             }
             State::Cancelled if word.generation == generation => Ok(Next::Cancelled),
-            State::Replying if word.generation == generation => Ok(Next::Torn),
             State::Idle if word.generation == generation => Ok(Next::Nothing),
             // The reply before is still there.
             State::TaskDone if word.generation + 1 == generation => Ok(Next::Nothing),
@@ -233,14 +224,6 @@ impl FrameHeader {
         let ready = Word { generation, state: State::TaskReady }.pack();
         let cancelled = Word { generation, state: State::Cancelled }.pack();
         self.word.compare_exchange(ready, cancelled, Ordering::SeqCst, Ordering::Relaxed).is_ok()
-    }
-
-    /// From now on the payload is neither the request's nor yet the reply's.
-    #[inline]
-    pub fn overwrite(&self, generation: u64) {
-        self.set(Word { generation, state: State::Replying });
-        // Whoever sees a byte of the reply sees this.
-        fence(Ordering::Release);
     }
 
     /// Hands the frame, its payload overwritten by the reply's, back to the client. A full fence follows, as for `post`.
@@ -307,7 +290,8 @@ fn out_of_turn(generation: u64, word: Word) -> Error {
     ))
 }
 
-/// Which request the server is taking: written by the server only, read by a client that cancels.
+/// Which request the server is taking, and which it is replying to: written by the server only, on a cache line that
+/// nobody reads but a client that cancels and a server's successor.
 ///
 /// ```text
 /// server                               client
@@ -323,6 +307,7 @@ fn out_of_turn(generation: u64, word: Word) -> Error {
 #[derive(Debug, Default)]
 pub struct Taking {
     announced: AtomicU64,
+    replying: AtomicU64,
 }
 
 impl Taking {
@@ -335,6 +320,21 @@ impl Taking {
         }
         fence(Ordering::SeqCst);
         frame.is(generation, State::TaskReady)
+    }
+
+    /// From now on the payload of the request with `ticket` is neither the request's nor yet the reply's.
+    #[inline]
+    pub fn overwrite(&self, ticket: u64) {
+        self.replying.store(ticket + 1, Ordering::Relaxed);
+        // Whoever finds a byte of the reply finds this.
+        fence(Ordering::Release);
+    }
+
+    /// Whether a server has begun to write its reply over the request with `ticket`. If that is not finished and the
+    /// server is dead, there is neither.
+    pub fn is_overwritten(&self, ticket: u64) -> bool {
+        fence(Ordering::Acquire);
+        self.replying.load(Ordering::Relaxed) == ticket + 1
     }
 
     /// Takes the request with `ticket` back: whether it is certain that the server never takes it.
