@@ -12,8 +12,10 @@ pub struct Peer(pub simpler_ipc::Peer);
 #[pymethods]
 impl Peer {
     #[new]
-    fn new(py: Python<'_>, pid: i32) -> PyResult<Self> {
-        Ok(Peer(simpler_ipc::Peer::open(pid).or_raise(py)?))
+    #[pyo3(signature = (pid, *, reap = true))]
+    fn new(py: Python<'_>, pid: i32, reap: bool) -> PyResult<Self> {
+        let peer = if reap { simpler_ipc::Peer::open(pid) } else { simpler_ipc::Peer::observe(pid) };
+        Ok(Peer(peer.or_raise(py)?))
     }
 
     #[getter]

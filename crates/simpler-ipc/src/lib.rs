@@ -63,7 +63,7 @@ mod watcher;
 pub use doorbell::Doorbell;
 pub use error::{Error, Result};
 pub use heap_ring::{HeapRing, HeapRingStats};
-pub use mailbox::{Claim, Mailbox, MailboxClient, MailboxServer, Reply, ReplyView, Request, SharedClient};
+pub use mailbox::{Claim, Mailbox, MailboxClient, MailboxServer, Reply, ReplyView, Request, SharedClient, LOST};
 pub use named::{named_regions, NamedRegion};
 pub use notifier::Notifier;
 pub use peer::{exit_with, Exit, Peer};

@@ -38,6 +38,7 @@ pub struct Peer(Arc<Process>);
 struct Process {
     pid: i32,
     fd: OwnedFd,
+    reap: bool,
     /// Set by the watcher, before it rings.
     gone: AtomicBool,
     exit: OnceLock<Exit>,
@@ -49,8 +50,22 @@ impl Peer {
     /// # Errors
     /// [`Error::PeerDied`] if there is none; [`Error::Os`]; [`Error::UnsupportedPlatform`].
     pub fn open(pid: i32) -> Result<Self> {
+        Self::hold(pid, true)
+    }
+
+    /// As [`Peer::open`], for a child that other code started and waits for: it is left to that code to reap it. Once
+    /// that has happened, how it ended is not known here unless it was asked for before.
+    ///
+    /// # Errors
+    /// As [`Peer::open`].
+    pub fn observe(pid: i32) -> Result<Self> {
+        Self::hold(pid, false)
+    }
+
+    fn hold(pid: i32, reap: bool) -> Result<Self> {
+        let (gone, exit) = (AtomicBool::new(false), OnceLock::new());
         match sys::process_open(pid)? {
-            Some(fd) => Ok(Peer(Arc::new(Process { pid, fd, gone: AtomicBool::new(false), exit: OnceLock::new() }))),
+            Some(fd) => Ok(Peer(Arc::new(Process { pid, fd, reap, gone, exit }))),
             None => Err(Error::PeerDied { pid, exit: Exit { status: None, signal: None } }),
         }
     }
@@ -60,7 +75,8 @@ impl Peer {
         self.0.pid
     }
 
-    /// How it ended; `None` while it runs. Reaps it if it is a child of this process, and remembers.
+    /// How it ended; `None` while it runs. Reaps it if it is a child of this process (unless it is only observed), and
+    /// remembers.
     ///
     /// # Errors
     /// [`Error::Os`].
@@ -68,7 +84,7 @@ impl Peer {
         if let Some(exit) = self.0.exit.get() {
             return Ok(Some(*exit));
         }
-        let exit = sys::process_exit(self.fd())?;
+        let exit = sys::process_exit(self.fd(), self.0.reap)?;
         // If another thread was faster, its answer stands: the second of two to reap learns nothing.
         Ok(exit.map(|exit| *self.0.exit.get_or_init(|| exit)))
     }

@@ -325,7 +325,7 @@ if __name__ == "__main__":
     child = multiprocessing.get_context(sys.argv[1]).Process(target=serve_and_ring, args=(box, doorbell))
     child.start()
     client = box.client()
-    client.watch(Peer(child.pid))
+    client.watch(Peer(child.pid, reap=False))
     print(client.call(TASK, b"abc").result(), doorbell.value)
     client.send(SHUTDOWN, b"")
     child.join()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 
@@ -252,3 +254,13 @@ def test_a_child_may_drop_what_its_parent_watches_with(fork: Fork) -> None:
     victim.kill()
     assert waits.wait(doorbell.value) > 0 or not victim.alive()
     waits.close()
+
+
+def test_a_child_that_is_only_observed_is_left_to_who_started_it() -> None:
+    started = subprocess.Popen([sys.executable, "-c", "raise SystemExit(3)"])
+    peer = Peer(started.pid, reap=False)
+    for _ in range(2):
+        died = peer.wait()
+        assert (died.exit_status, died.signal) == (3, None)
+    assert not peer.alive()
+    assert started.wait() == 3

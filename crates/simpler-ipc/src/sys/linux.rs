@@ -217,9 +217,10 @@ pub fn process_open(pid: i32) -> Result<Option<OwnedFd>> {
     }
 }
 
-/// How the process ended, reaping it if it is our child; `None` while it runs.
-pub fn process_exit(process: BorrowedFd<'_>) -> Result<Option<Exit>> {
-    match rustix::process::waitid(WaitId::PidFd(process), WaitIdOptions::EXITED | WaitIdOptions::NOHANG) {
+/// How the process ended, reaping it if it is our child and `reap` says so; `None` while it runs.
+pub fn process_exit(process: BorrowedFd<'_>, reap: bool) -> Result<Option<Exit>> {
+    let keep = if reap { WaitIdOptions::empty() } else { WaitIdOptions::NOWAIT };
+    match rustix::process::waitid(WaitId::PidFd(process), WaitIdOptions::EXITED | WaitIdOptions::NOHANG | keep) {
         Ok(Some(status)) => Ok(Some(Exit { status: status.exit_status(), signal: status.terminating_signal() })),
         Ok(None) => Ok(None),
         // Not our child, or reaped by someone else: the kernel still tells that it is gone, but not how.

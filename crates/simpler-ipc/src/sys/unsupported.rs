@@ -78,7 +78,7 @@ pub fn process_open(_pid: i32) -> Result<Option<OwnedFd>> {
     unsupported("watching a process")
 }
 
-pub fn process_exit(_process: BorrowedFd<'_>) -> Result<Option<Exit>> {
+pub fn process_exit(_process: BorrowedFd<'_>, _reap: bool) -> Result<Option<Exit>> {
     unsupported("watching a process")
 }
 

@@ -31,6 +31,9 @@ FAILED: Final = 1
 CANCELLED: Final = 2
 """Status of a reply: the request was taken back before the server took it."""
 
+LOST: Final = -0x80000000
+"""Code of a failed reply that no server gave: it was killed while it wrote its reply over the request."""
+
 class Region:
     """Shared memory, all zero at first: anonymous, or with a name.
 
@@ -190,8 +193,11 @@ class Doorbell:
 class Peer:
     """Another process. It means that process for ever, never a later one with the same id."""
 
-    def __init__(self, pid: int) -> None:
+    def __init__(self, pid: int, *, reap: bool = True) -> None:
         """The process that has this id now. Raises PeerDied if there is none.
+
+        A child of this process is reaped when it is found dead. Pass `reap=False` for one that other code started and
+        waits for, as multiprocessing and subprocess do: their objects learn of its end only by reaping it themselves.
 
         To hold one's parent without a race, make `Peer(os.getpid())` before forking.
         """
@@ -446,7 +452,7 @@ class Reply:
     def code(self) -> int:
         """32 bits, signed; what it means is between client and server.
 
-        -2**31 with status FAILED: the server was killed while it wrote its reply over the request.
+        LOST, with status FAILED: the server was killed while it wrote its reply over the request.
         """
 
     @property
