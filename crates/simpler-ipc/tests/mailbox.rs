@@ -13,7 +13,7 @@ use simpler_ipc::{
 
 const FRAME_BYTES: usize = 100;
 /// Where the first frame's header starts: generation and state (8 bytes), payload bytes, kind, status, code.
-const FRAME: usize = 512;
+const FRAME: usize = 640;
 /// Where the server notes which request it is replying to.
 const REPLYING: usize = 384 + 8;
 
@@ -253,6 +253,30 @@ fn a_frame_that_should_be_free_and_is_not_is_an_error() {
     let (mut client, _server) = pair(&region);
     region.window(FRAME, 1).unwrap().copy_from(&[1]);
     assert!(matches!(client.reserve(), Err(Error::Corrupted(_))));
+}
+
+#[test]
+fn a_wrong_count_of_taken_replies_is_an_error_to_the_next_client() {
+    const TAKEN: usize = 512;
+    for wrong in [1, 2, 200] {
+        let region = region();
+        let (mut client, mut server) = pair(&region);
+        for _ in 0..3 {
+            client.send(Kind::Task, b"?").unwrap();
+            server.recv(&mut no_wait()).unwrap();
+            server.reply(0, b"!").unwrap();
+        }
+        client.poll().unwrap().unwrap();
+        client.poll().unwrap().unwrap();
+        let mailbox = Mailbox::new(&region, 0, 4, FRAME_BYTES).unwrap();
+        assert_eq!(mailbox.client(None).unwrap().in_flight(), 1);
+        region.window(TAKEN, 1).unwrap().copy_from(&[wrong]);
+        // Fewer than there were is believed, as far as the replies are still there: they come again.
+        match mailbox.client(None) {
+            Ok(client) => assert_eq!(client.in_flight(), 3 - wrong as usize),
+            Err(error) => assert!(wrong == 200 && matches!(error, Error::Corrupted(_)), "{error}"),
+        }
+    }
 }
 
 #[test]

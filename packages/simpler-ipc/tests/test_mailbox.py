@@ -294,7 +294,7 @@ def test_spoilt_memory_is_an_error_not_a_crash() -> None:
     box = Mailbox(region, frame_bytes=100)
     client, server = box.client(), box.server()
     client.send(TASK, b"?")
-    region.numpy("uint32", 1, offset=512 + 8)[0] = 1 << 30
+    region.numpy("uint32", 1, offset=640 + 8)[0] = 1 << 30
     with pytest.raises(IpcError, match=r"corrupted.*payload bytes"):
         server.recv(0)
 

@@ -3,12 +3,13 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::{Lane, LaneWaiter, Progress, Ringer, Turn};
+use super::{Found, Lane, LaneWaiter, Progress, Ringer, Turn};
 use crate::doorbell::Doorbell;
 use crate::error::{Error, Result};
 use crate::peer::Peer;
 use crate::protocol::frame::{Kind, Posted, State, Status};
 use crate::protocol::lane::LaneHeader;
+use crate::protocol::sync::Ordering;
 use crate::region::{SharedBytes, Window};
 use crate::spin::Spin;
 use crate::wait::Patience;
@@ -87,10 +88,17 @@ pub struct MailboxClient {
 
 impl MailboxClient {
     pub(super) fn new(lane: Arc<Lane>, doorbell: Option<&Doorbell>) -> Result<Self> {
-        let frames = lane.scan(|word| word.generation)?;
-        let oldest = frames[0].0;
-        let posted = frames.iter().rev().find(|(_, state)| *state != State::Idle);
-        let next = posted.map_or(oldest, |(last, _)| last.next(lane.depth));
+        let taken = lane.header().taken.load(Ordering::Acquire);
+        let frames = lane.scan(|turn, state| state == State::TaskDone && turn.ticket < taken)?;
+        let oldest = frames[0].turn;
+        if oldest.ticket != taken {
+            return Err(Error::Corrupted(format!(
+                "{taken} replies were taken from a mailbox whose oldest request is number {}",
+                oldest.ticket
+            )));
+        }
+        let is_posted = |found: &Found| found.state.is_some_and(|state| state != State::Idle);
+        let next = frames.iter().rfind(|found| is_posted(found)).map_or(oldest, |last| last.turn.next(lane.depth));
         let (own, other) = (LaneHeader::replies, LaneHeader::requests);
         let waiter = LaneWaiter::new(lane.clone(), own, other, doorbell, Spin::moving())?;
         let waiter = Arc::new(ReplyWaiter { waiter, progress: Progress::at(next, oldest) });
@@ -98,10 +106,8 @@ impl MailboxClient {
         let (calls, kept) = (Vec::new(), VecDeque::new());
         let mut client = MailboxClient { lane, next, oldest, reserved: None, server, waiter, calls, kept };
         // A predecessor was killed between taking a place in the lane and posting: the server waits for that frame.
-        for (turn, state) in frames {
-            if state == State::Idle && turn.ticket < next.ticket {
-                client.give_up_turn(turn)?;
-            }
+        for hole in frames.iter().filter(|found| !is_posted(found) && found.turn.ticket < next.ticket) {
+            client.give_up_turn(hole.turn)?;
         }
         Ok(client)
     }
@@ -478,15 +484,15 @@ impl MailboxClient {
             return Ok(None);
         }
         let Turn { ticket, frame, generation } = self.oldest;
-        let header = self.lane.frame(frame);
-        let Some(finished) = header.finished(generation, self.lane.frame_bytes)? else { return Ok(None) };
+        let Some(finished) = self.lane.frame(frame).finished(generation, self.lane.frame_bytes)? else {
+            return Ok(None);
+        };
         let payload = self.lane.payload(frame, finished.nbytes);
         let (kind, status, code) = (finished.kind, finished.status, finished.code);
         let taken = take(ReplyView { ticket, kind, status, code, payload });
         self.oldest = self.oldest.next(self.lane.depth);
-        // First: a thread that waits takes the frame for what it was until it learns that it is behind.
+        self.lane.header().taken.store(self.oldest.ticket, Ordering::Release);
         self.waiter.progress.set_ended(self.oldest);
-        header.free(generation);
         Ok(Some(taken))
     }
 

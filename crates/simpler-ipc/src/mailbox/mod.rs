@@ -5,13 +5,14 @@
 //! in the same frame. Depth 1 is the classic mailbox; a deeper one keeps the server busy while the client thinks.
 //!
 //! ```text
-//! geometry │ requests' bell │ replies' bell │ taking │ frame 0 │ frame 1 │ …
-//!   128          128               128         128     24 + payload, in 128s
+//! geometry │ requests' bell │ replies' bell │ taking │ taken │ frame 0 │ frame 1 │ …
+//!   128          128               128         128      128    24 + payload, in 128s
 //! ```
 //!
 //! There are at most one client and one server at a time; several threads of a process share one client through
 //! [`SharedClient`]. Fresh memory is an empty mailbox. A client or server made anew on a used one goes on where its
-//! predecessor stopped, at whatever moment that was: the frames' words tell (`protocol::frame`), nothing else is kept.
+//! predecessor stopped, at whatever moment that was: the frames' words and the count of replies taken tell
+//! (`protocol::frame`), nothing else is kept.
 
 mod client;
 mod server;
@@ -47,7 +48,7 @@ const MAGIC: u64 = 0x4d43;
 
 #[cfg(not(loom))]
 const _: () = {
-    assert!(size_of::<LaneHeader>() == 512);
+    assert!(size_of::<LaneHeader>() == 640);
     assert!(size_of::<FrameHeader>() == FRAME_HEADER);
 };
 
@@ -75,6 +76,15 @@ impl Turn {
             Turn { ticket, frame: self.frame + 1, generation: self.generation }
         }
     }
+}
+
+/// A frame as somebody who comes anew finds it.
+#[derive(Debug, Clone, Copy)]
+struct Found {
+    /// Its first use that is not behind.
+    turn: Turn,
+    /// That use's state; `None` if it has not begun.
+    state: Option<State>,
 }
 
 /// How many requests one side has begun and ended its work on: for those of its threads that wait while it is in use.
@@ -251,21 +261,20 @@ impl Lane {
         Ok(())
     }
 
-    /// Where one side stands, read from the frames: the first ticket that `next` does not say is behind it. The tickets
-    /// it gives for all frames are those of one round of the lane, in memory that no wrong peer has spoilt.
-    fn scan(&self, next: impl Fn(Word) -> u64) -> Result<Vec<(Turn, State)>> {
+    /// Where one side stands, read from the frames: the first use of each that `is_behind` does not say is behind it,
+    /// in the order of their tickets. They are those of one round of the lane, in memory that no wrong peer has spoilt.
+    fn scan(&self, is_behind: impl Fn(Turn, State) -> bool) -> Result<Vec<Found>> {
         let mut found = Vec::with_capacity(self.depth);
         for frame in 0..self.depth {
-            let word = self.frame(frame).word()?;
-            let generation = next(word);
-            let ticket = generation.checked_mul(self.depth as u64).filter(|ticket| *ticket < LAST_TICKET);
-            let Some(ticket) = ticket.map(|ticket| ticket + frame as u64) else {
-                return Err(Error::Corrupted(format!("a frame says that it has been used {generation} times")));
-            };
-            found.push((Turn { ticket, frame, generation }, word.state));
+            let Word { generation, state } = self.frame(frame).word()?;
+            let turn = self.turn(frame, generation)?;
+            found.push(match is_behind(turn, state) {
+                true => Found { turn: self.turn(frame, generation + 1)?, state: None },
+                false => Found { turn, state: Some(state) },
+            });
         }
-        found.sort_by_key(|(turn, _)| turn.ticket);
-        let (first, last) = (found[0].0.ticket, found[self.depth - 1].0.ticket);
+        found.sort_by_key(|found| found.turn.ticket);
+        let (first, last) = (found[0].turn.ticket, found[self.depth - 1].turn.ticket);
         if last - first >= self.depth as u64 {
             return Err(Error::Corrupted(format!(
                 "the frames of a mailbox are at tickets {first} to {last}, though there are only {} of them",
@@ -273,6 +282,13 @@ impl Lane {
             )));
         }
         Ok(found)
+    }
+
+    fn turn(&self, frame: usize, generation: u64) -> Result<Turn> {
+        match generation.checked_mul(self.depth as u64) {
+            Some(ticket) if ticket < LAST_TICKET => Ok(Turn { ticket: ticket + frame as u64, frame, generation }),
+            _ => Err(Error::Corrupted(format!("a frame says that it has been used {generation} times"))),
+        }
     }
 
     /// The doorbell one side waits at, made known to the other.

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::fmt::Display;
 use std::sync::Arc;
 
-use super::{Lane, LaneWaiter, Progress, Ringer, Turn};
+use super::{Found, Lane, LaneWaiter, Progress, Ringer, Turn};
 use crate::doorbell::Doorbell;
 use crate::error::{Error, Result};
 use crate::peer::Peer;
@@ -46,15 +46,14 @@ pub struct MailboxServer {
 impl MailboxServer {
     pub(super) fn new(lane: Arc<Lane>, doorbell: Option<&Doorbell>) -> Result<Self> {
         // What a predecessor received and did not reply to is received again.
-        let frames = lane.scan(|word| word.generation + u64::from(word.state == State::TaskDone))?;
-        let next = frames[0].0;
+        let Found { turn: next, state } = lane.scan(|_, state| state == State::TaskDone)?[0];
         let (own, other) = (LaneHeader::requests, LaneHeader::replies);
         let waiter = LaneWaiter::new(lane.clone(), own, other, doorbell, Spin::new())?;
         let waiter = Arc::new(RequestWaiter { waiter, progress: Progress::at(next, next) });
         let client = Ringer::new(LaneHeader::replies);
         let mut server = MailboxServer { lane, next, oldest: next, skipped: VecDeque::new(), client, waiter };
         let torn = server.lane.header().taking.is_overwritten(next.ticket);
-        if torn && frames[0].1 == State::TaskReady {
+        if torn && state == Some(State::TaskReady) {
             server.skip(Status::Failed)?;
         }
         Ok(server)

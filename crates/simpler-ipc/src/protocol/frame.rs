@@ -1,12 +1,16 @@
 //! The frame: one request and its reply, handed back and forth by one word.
 //!
 //! ```text
-//!          client: post             server: finish            client: free
-//! IDLE ───────────────► TASK_READY ───────────────► TASK_DONE ─────────────► IDLE of the next generation
+//!          client: post             server: finish            client: take the reply
+//! IDLE ───────────────► TASK_READY ───────────────► TASK_DONE ───────────────────────► idle, in the next generation
 //!   │                       │                           ▲
 //!   │ client: give_up       │ client: cancel            │ server: finish, as cancelled
 //!   └───────────────► CANCELLED ────────────────────────┘
 //! ```
+//!
+//! Taking a reply does not write the word: the server may be looking at that cache line for the next request already, and
+//! both would have to fetch it once more. The client counts the replies it has taken in a word of its own, and a frame
+//! that is TASK_DONE behind that count is as idle as one that was never used.
 //!
 //! The word is the state and, above it, the generation: how often the frame has been used. A lane of `depth` frames
 //! gives ticket `t` to frame `t % depth` in generation `t / depth`, so the word alone tells which request it speaks of:
@@ -80,7 +84,7 @@ impl TryFrom<u32> for Status {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u64)]
 pub enum State {
-    /// Free: the client may fill it. Zero, so that fresh memory is a lane of free frames.
+    /// Never used. Zero, so that fresh memory is a lane of idle frames.
     Idle = 0,
     /// A request the server has not answered.
     TaskReady = 1,
@@ -102,6 +106,15 @@ pub struct Word {
 }
 
 impl Word {
+    /// Whether the use with this generation has not begun: there is the reply of the one before, or nothing ever.
+    fn is_before(self, generation: u64) -> bool {
+        match self.state {
+            State::Idle => self.generation == 0 && generation == 0,
+            State::TaskDone => self.generation + 1 == generation,
+            _ => false,
+        }
+    }
+
     fn pack(self) -> u64 {
         self.generation << STATE_BITS | self.state as u64
     }
@@ -173,10 +186,13 @@ impl FrameHeader {
         self.word.load(Ordering::Acquire) == Word { generation, state }.pack()
     }
 
-    /// Whether the client may fill the frame.
+    /// Whether the client, which has taken the reply before, may fill the frame.
     #[inline]
     pub fn is_idle(&self, generation: u64) -> bool {
-        self.is(generation, State::Idle)
+        match generation.checked_sub(1) {
+            None => self.is(0, State::Idle),
+            Some(before) => self.is(before, State::TaskDone),
+        }
     }
 
     /// Whether there is a reply for the client to take.
@@ -212,9 +228,7 @@ impl FrameHeader {
                 Ok(Next::Request(Posted { kind: self.kind()?, nbytes: self.nbytes(frame_bytes)? }))
             }
             State::Cancelled if word.generation == generation => Ok(Next::Cancelled),
-            State::Idle if word.generation == generation => Ok(Next::Nothing),
-            // The reply before is still there.
-            State::TaskDone if word.generation + 1 == generation => Ok(Next::Nothing),
+            _ if word.is_before(generation) => Ok(Next::Nothing),
             _ => Err(out_of_turn(generation, word)),
         }
     }
@@ -239,23 +253,16 @@ impl FrameHeader {
     #[inline]
     pub fn finished(&self, generation: u64, frame_bytes: usize) -> Result<Option<Finished>> {
         let word = self.word()?;
-        if word.generation != generation {
-            return Err(out_of_turn(generation, word));
-        }
-        if word.state != State::TaskDone {
-            return Ok(None);
+        if word != (Word { generation, state: State::TaskDone }) {
+            // Claimed and not posted yet, or not finished yet.
+            let pending = word.generation == generation && word.state != State::Idle;
+            return if pending || word.is_before(generation) { Ok(None) } else { Err(out_of_turn(generation, word)) };
         }
         let status = self.status.load(Ordering::Relaxed);
         let status = Status::try_from(status)
             .map_err(|_| Error::Corrupted(format!("a frame's reply has no known status ({status})")))?;
         let code = self.code.load(Ordering::Relaxed) as i32;
         Ok(Some(Finished { kind: self.kind()?, status, code, nbytes: self.nbytes(frame_bytes)? }))
-    }
-
-    /// Makes a frame whose reply is taken free for the next generation.
-    #[inline]
-    pub fn free(&self, generation: u64) {
-        self.set(Word { generation: generation + 1, state: State::Idle });
     }
 
     #[inline]

@@ -17,6 +17,8 @@ pub struct LaneHeader {
     replies: Line<Waiting>,
     /// Which request the server is taking.
     pub taking: Line<Taking>,
+    /// Replies that the client has taken. Written by the client only, read by its successor.
+    pub taken: Line<AtomicU64>,
 }
 
 impl LaneHeader {
