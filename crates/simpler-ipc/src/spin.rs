@@ -2,7 +2,8 @@
 //!
 //! Waking a sleeper costs both sides some microseconds, so a spin about that long is worth trying where the other side
 //! may run at the same time. Its length follows what it has brought: each spin in vain halves the next one, each one that
-//! paid doubles it. Two sides that have both stopped spinning would never find out that the other could answer quickly:
+//! paid doubles it. Where the kernel took the CPU away for another process meanwhile, somebody has better use for it than
+//! looking around: the next spin is as short as can be. Two sides that have both stopped spinning would never find out that the other could answer quickly:
 //! so now and then, while sleeps are short, one spin is as long as can be, and the longer until the next such try the
 //! more of them were in vain.
 //!
@@ -27,6 +28,8 @@ pub struct Spin {
     moves: bool,
     together: AtomicU32,
     next_move: AtomicU32,
+    /// How often this thread had been preempted when it last spun in vain.
+    preemptions: AtomicU32,
     /// Short sleeps since the last long try, and how many it takes for the next.
     short_sleeps: AtomicU32,
     next_long_try: AtomicU32,
@@ -56,6 +59,7 @@ impl Spin {
             moves: false,
             together: AtomicU32::new(0),
             next_move: AtomicU32::new(MOVE_FIRST),
+            preemptions: AtomicU32::new(0),
             short_sleeps: AtomicU32::new(0),
             next_long_try: AtomicU32::new(LONG_TRY_FIRST),
         }
@@ -85,13 +89,15 @@ impl Spin {
                     self.budget_ns.store(paid, Ordering::Relaxed);
                     self.short_sleeps.store(0, Ordering::Relaxed);
                     self.next_long_try.store(LONG_TRY_FIRST, Ordering::Relaxed);
+                    self.next_move.store(MOVE_FIRST, Ordering::Relaxed);
                     return Ok(Some(found));
                 }
                 std::hint::spin_loop();
             }
             // Read first after a round of looks: an answer that comes at once is not kept waiting by the clock.
             if start.get_or_insert_with(Instant::now).elapsed() >= limit {
-                self.budget_ns.store((budget / 2).max(SPIN_LEAST_NS), Ordering::Relaxed);
+                let less = if self.was_preempted(sys::preemptions()) { 0 } else { budget / 2 };
+                self.budget_ns.store(less.max(SPIN_LEAST_NS), Ordering::Relaxed);
                 if long_try {
                     self.short_sleeps.store(0, Ordering::Relaxed);
                     self.next_long_try.store((next_long_try * 2).min(LONG_TRY_LAST), Ordering::Relaxed);
@@ -99,6 +105,11 @@ impl Spin {
                 return Ok(None);
             }
         }
+    }
+
+    /// Whether the kernel has taken the CPU from this thread for another since the last time this was asked.
+    fn was_preempted(&self, preemptions: u32) -> bool {
+        self.preemptions.swap(preemptions, Ordering::Relaxed) != preemptions
     }
 
     /// Learns how long a sleep after a spin in vain took.
@@ -160,7 +171,18 @@ mod tests {
     }
 
     fn eager() -> Spin {
-        Spin::new()
+        let spin = Spin::new();
+        spin.was_preempted(sys::preemptions());
+        spin
+    }
+
+    #[test]
+    fn a_cpu_that_others_want_is_not_spun_on() {
+        let spin = eager();
+        assert_eq!(budget(&spin), SPIN_FIRST_NS);
+        spin.preemptions.fetch_sub(1, Ordering::Relaxed); // as if there had been one since
+        vain(&spin);
+        assert_eq!(budget(&spin), SPIN_LEAST_NS);
     }
 
     #[test]

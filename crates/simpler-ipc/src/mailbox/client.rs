@@ -478,7 +478,8 @@ impl MailboxClient {
     }
 
     /// The oldest reply, if it is there, taken out of its frame.
-    #[inline]
+    // Always: a result that is handed back through memory waits there for the stores before it to leave the CPU.
+    #[inline(always)]
     fn take_oldest<T>(&mut self, take: impl FnOnce(ReplyView<'_>) -> T) -> Result<Option<T>> {
         if self.next == self.oldest {
             return Ok(None);

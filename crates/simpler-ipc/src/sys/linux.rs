@@ -156,6 +156,16 @@ pub fn current_cpu() -> Option<u32> {
     u32::try_from(unsafe { libc::sched_getcpu() }).ok()
 }
 
+/// How often the kernel has taken the CPU from this thread for another; it wraps.
+pub fn preemptions() -> u32 {
+    let mut usage = std::mem::MaybeUninit::<libc::rusage>::zeroed();
+    // SAFETY: the call fills the struct it is given; a zeroed one is valid should it fail, which it cannot with RUSAGE_THREAD.
+    unsafe {
+        libc::getrusage(libc::RUSAGE_THREAD, usage.as_mut_ptr());
+        usage.assume_init().ru_nivcsw as u32
+    }
+}
+
 /// Moves this thread to another CPU than the one it is on, if it may run on another. Best effort: where the kernel
 /// refuses, the thread stays.
 pub fn leave_cpu() {

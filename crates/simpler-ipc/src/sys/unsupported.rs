@@ -60,6 +60,10 @@ pub fn current_cpu() -> Option<u32> {
     None
 }
 
+pub fn preemptions() -> u32 {
+    0
+}
+
 pub fn leave_cpu() {}
 
 pub fn current_pid() -> i32 {
