@@ -52,6 +52,16 @@ def parts() -> dict[str, Path]:
     return {f"{path.parent.parent.name}/{path.stem}".removeprefix("tests/"): path for path in scripts}
 
 
+def run(path: Path) -> int:
+    """The exit status of a script. Ctrl-C comes to it too: it has the time to end what it started."""
+    with subprocess.Popen([sys.executable, path], cwd=ROOT) as process:
+        try:
+            return process.wait()
+        except KeyboardInterrupt:
+            process.wait()
+            raise
+
+
 def main(words: list[str]) -> int:
     chosen = {name: path for name, path in parts().items() if not words or any(word in name for word in words)}
     if not chosen:
@@ -60,7 +70,7 @@ def main(words: list[str]) -> int:
     failed = []
     for number, (name, path) in enumerate(chosen.items(), 1):
         print(f"\n━━ {number}/{len(chosen)} {name}\n{probe()}", flush=True)
-        if subprocess.run([sys.executable, path], cwd=ROOT).returncode != 0:
+        if run(path) != 0:
             failed.append(name)
     print(f"\n{probe()}")
     if failed:
@@ -69,4 +79,7 @@ def main(words: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except KeyboardInterrupt:
+        sys.exit(130)

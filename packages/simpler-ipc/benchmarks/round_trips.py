@@ -61,9 +61,9 @@ def compare(it: Study) -> None:
 
         return turn
 
-    it.add(RUST, lambda: calls(messages, SMALL))
-    it.add(RUST_LARGER, lambda: calls(messages, NBYTES))
-    it.add(f"{RUST_LARGER}, free", lambda: calls(messages, NBYTES), Placement.FREE)
+    it.add(RUST, lambda: calls(2 * messages, SMALL))
+    it.add(RUST_LARGER, lambda: calls(2 * messages, NBYTES))
+    it.add(f"{RUST_LARGER}, free", lambda: calls(2 * messages, NBYTES), Placement.FREE)
     for name, (prepare, fewer) in {PYTHON: (peers.ours, 1), **peers.PEERS}.items():
         ask = functools.partial(python, functools.cache(functools.partial(prepare, stage)), max(1, messages // fewer))
         it.add(name, ask)

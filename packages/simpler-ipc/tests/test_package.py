@@ -80,8 +80,9 @@ def test_a_benchmark_measures_everything_and_judges_it(script: str, tmp_path: pa
         assert re.search(rf"^{re.escape(name)} +[\d.e+]+ [nµm]s", printed, re.MULTILINE)
     for name, what in results["missing"].items():
         assert re.search(rf"^{re.escape(name)} +not measured: {what} is missing", printed, re.MULTILINE)
+    judged = printed.partition("\ngoal ")[2].splitlines()
     for goal in results["goals"]:
-        line = next(line for line in printed.splitlines() if line.startswith(goal["what"]))
+        (line,) = (line for line in judged if line.startswith(goal["what"] + " "))
         assert {True: "  met", False: "NOT MET", None: "not judged"}[goal["met"]] in line
     assert results["samples"]
     assert results["goals"]
