@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import functools
 import sys
-import time
 from collections.abc import Callable
 from statistics import median
 
 from support import peers
-from support.machine import Placement, RustProcess, Turn
+from support.machine import Placement, RustProcess
 from support.measure import Study, options, study
 
 GAP = 500_000
@@ -50,14 +49,12 @@ def compare(it: Study) -> None:
         client = rust()
         return lambda: median(client.measure("after_idle", fewest, NBYTES, GAP))
 
-    def python(start: Callable[[], Turn], count: int) -> Callable[[], float]:
+    def python(start: Callable[[], peers.Ask], count: int) -> Callable[[], float]:
         ask = start()
 
         def turn() -> float:
             ask(max(1, count // 4))
-            start = time.perf_counter()
-            ask(count)
-            return (time.perf_counter() - start) / count
+            return ask(count)
 
         return turn
 
@@ -66,17 +63,17 @@ def compare(it: Study) -> None:
     it.add(f"{RUST_LARGER}, free", lambda: calls(2 * messages, NBYTES), Placement.FREE)
     for name, (prepare, fewer) in {PYTHON: (peers.ours, 1), **peers.PEERS}.items():
         ask = functools.partial(python, functools.cache(functools.partial(prepare, stage)), max(1, messages // fewer))
-        it.add(name, ask)
+        it.add(name, ask, sleeps=name not in (PYTHON, peers.POLLING))
         it.add(f"{name}, free", ask, Placement.FREE)
-    it.add(IDLE_FUTEX, lambda: lambda: median(floor.futex(fewest, GAP)))
-    it.add(IDLE, after_idle)
+    it.add(IDLE_FUTEX, lambda: lambda: median(floor.futex(fewest, GAP)), sleeps=True)
+    it.add(IDLE, after_idle, sleeps=True)
     it.add(ONE_FUTEX, lambda: lambda: median(floor.futex_on_one_cpu(few)), Placement.TOGETHER)
     it.add(ONE, lambda: calls(few, NBYTES), Placement.TOGETHER)
     it.run()
 
     it.goal(f"{RUST}: over the C ping-pong", 1.3, "×", it.over_floor(RUST))
     it.goal_near(PYTHON, PYTHON, 1.0, "µs", lambda seconds: seconds * 1e6)
-    it.goal("  faster than iceoryx2, polling", 10, "×", it.ratios("iceoryx2, polling", PYTHON), at_least=True)
+    it.goal("  faster than iceoryx2, polling", 10, "×", it.ratios(peers.POLLING, PYTHON), at_least=True)
     it.goal("  faster than iceoryx2, sleeping", 10, "×", it.ratios("iceoryx2, sleeping", PYTHON), at_least=True)
     pipe = it.ratios("multiprocessing.Pipe", PYTHON)
     it.goal("  faster than multiprocessing.Pipe", 40, "×", pipe, at_least=True)

@@ -30,9 +30,11 @@ AGREE = 1.25
 NEAR = 200e-9
 """A round trip of the C ping-pong takes less than that between CPUs that are well placed, and much more otherwise."""
 UNDISTURBED = 0.05
-"""The part of a turn that its processes may have waited for a CPU, where they have one each."""
+"""The part of a turn that its processes may have waited for a CPU, where they never have to."""
 TRIES = 4
 """How often a turn is taken in a round until it counts."""
+PAUSE = 0.05
+"""Seconds before another try, and longer each time: whoever has the CPU may be done by then."""
 ENOUGH = 3
 """Rounds that a judgement needs at least."""
 FLOOR = "C ping-pong"
@@ -46,7 +48,7 @@ class Sample:
     before: float
     after: float
     waited: float
-    """The part of the turn in which its processes waited for a CPU, where they have one each."""
+    """The part of the turn in which its processes waited for a CPU, where they never have to."""
 
     @property
     def probe(self) -> float:
@@ -61,6 +63,16 @@ class Sample:
     @property
     def near(self) -> bool:
         return self.steady and max(self.before, self.after) < NEAR
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of turn."""
+
+    where: Placement
+    turn: Callable[[], float]
+    alone: bool
+    """Whether its processes keep a CPU each and never leave it."""
 
 
 @dataclass(frozen=True)
@@ -109,17 +121,27 @@ class Study:
         self.options = options
         self.stage = stage
         self.floor = floor
-        self.turns: dict[str, tuple[Placement, Callable[[], float]]] = {}
+        self.turns: dict[str, Kind] = {}
         self.samples: dict[str, list[Sample]] = {}
         self.verdicts: list[Verdict] = []
         self.missing: dict[str, str] = {}
 
-    def add(self, name: str, prepare: Callable[[], Callable[[], float]], where: Placement = Placement.APART) -> None:
-        """A kind of turn: `prepare` starts what it needs and returns what measures it, seconds for one."""
+    def add(
+        self,
+        name: str,
+        prepare: Callable[[], Callable[[], float]],
+        where: Placement = Placement.APART,
+        *,
+        sleeps: bool = False,
+    ) -> None:
+        """A kind of turn: `prepare` starts what it needs and returns what measures it, seconds for one.
+
+        What `sleeps` waits for a CPU whenever it wakes: nothing tells there whether another process had it.
+        """
         if self.options.only is not None and self.options.only.lower() not in name.lower():
             return
         try:
-            self.turns[name] = (where, prepare())
+            self.turns[name] = Kind(where, prepare(), where is Placement.APART and not sleeps)
         except Unavailable as error:
             self.missing[name] = str(error)
 
@@ -127,28 +149,29 @@ class Study:
         """All rounds; each begins with another kind of turn."""
         names = list(self.turns)
         self.samples = {name: [] for name in names}
-        for where, turn in self.turns.values():
-            self.stage.place(where)
-            turn()  # what is done for the first time is not what is measured
+        for kind in self.turns.values():
+            self.stage.place(kind.where)
+            kind.turn()  # what is done for the first time is not what is measured
         for number in range(self.options.rounds):
             if sys.stderr.isatty():
                 print(f"\r{self.title}: round {number + 1} of {self.options.rounds}", end="", file=sys.stderr)
             first = number % len(names) if names else 0
             for name in names[first:] + names[:first]:
-                self.samples[name].append(self._sample(*self.turns[name]))
+                self.samples[name].append(self._sample(self.turns[name]))
         if sys.stderr.isatty():
             print("\r\033[K", end="", file=sys.stderr)
 
-    def _sample(self, where: Placement, turn: Callable[[], float]) -> Sample:
+    def _sample(self, kind: Kind) -> Sample:
         trips = min(PROBE_TRIPS, self.options.messages)
-        for _ in range(TRIES):
+        for attempt in range(TRIES):
+            time.sleep(PAUSE * attempt)
             before = self.floor.spin(trips)
-            self.stage.place(where)
+            self.stage.place(kind.where)
             waited, start = self.stage.waited(), time.perf_counter()
-            seconds = turn()
+            seconds = kind.turn()
             share = (self.stage.waited() - waited) / (time.perf_counter() - start)
             after = self.floor.spin(trips)
-            sample = Sample(seconds, before, after, share if where is Placement.APART else 0.0)
+            sample = Sample(seconds, before, after, share if kind.alone else 0.0)
             if sample.steady:
                 break
         return sample

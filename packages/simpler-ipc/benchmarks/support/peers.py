@@ -1,6 +1,7 @@
 """100 bytes to another Python process and back, through us and through what others use; each as its users would best.
 
-Each function starts the other side and returns what makes `n` round trips.
+Each function starts the other side and returns what makes `n` round trips: seconds for one. Of what sleeps, the median
+of the trips: one that waits for a foreign process does not count against it.
 """
 
 from __future__ import annotations
@@ -11,7 +12,10 @@ import multiprocessing
 import os
 import shutil
 import tempfile
+import time
+from collections.abc import Callable
 from pathlib import Path
+from statistics import median
 
 import simpler_ipc as ipc
 
@@ -20,13 +24,23 @@ from support.machine import Stage, Turn, Unavailable
 NBYTES = 100
 PAYLOAD = bytes(NBYTES)
 PATIENCE_MS = 10_000
+Ask = Callable[[int], float]
 
 
 def region_for(depth: int, frame_bytes: int) -> ipc.Region:
     return ipc.Region(ipc.Mailbox.required_bytes(depth, frame_bytes))
 
 
-def ours(stage: Stage) -> Turn:
+def median_trip(trip: Callable[[], object], trips: int) -> float:
+    taken = []
+    for _ in range(trips):
+        start = time.perf_counter()
+        trip()
+        taken.append(time.perf_counter() - start)
+    return median(taken)
+
+
+def ours(stage: Stage) -> Ask:
     """`call`, answered by `recv` and `reply`: the plainest use."""
     mailbox = ipc.Mailbox(region_for(1, 256), frame_bytes=256)
 
@@ -44,16 +58,18 @@ def ours(stage: Stage) -> Turn:
     client = mailbox.client()
     client.watch(child.peer)
 
-    def ask(messages: int) -> None:
+    def ask(messages: int) -> float:
         child.start(messages)
         call = client.call
+        start = time.perf_counter()
         for _ in range(messages):
             call(ipc.TASK, PAYLOAD)
+        return (time.perf_counter() - start) / messages
 
     return ask
 
 
-def pipe(stage: Stage) -> Turn:
+def pipe(stage: Stage) -> Ask:
     """Bytes, not pickles."""
     here, there = multiprocessing.Pipe()
 
@@ -66,16 +82,18 @@ def pipe(stage: Stage) -> Turn:
 
     child = stage.fork("multiprocessing.Pipe", serve)
 
-    def ask(messages: int) -> None:
+    def trip() -> None:
+        here.send_bytes(PAYLOAD)
+        here.recv_bytes()
+
+    def ask(messages: int) -> float:
         child.start(messages)
-        for _ in range(messages):
-            here.send_bytes(PAYLOAD)
-            here.recv_bytes()
+        return median_trip(trip, messages)
 
     return ask
 
 
-def queue(stage: Stage) -> Turn:
+def queue(stage: Stage) -> Ask:
     """Two of them, one each way."""
     context = multiprocessing.get_context("fork")
     requests: multiprocessing.Queue[bytes] = context.Queue()
@@ -90,16 +108,18 @@ def queue(stage: Stage) -> Turn:
 
     child = stage.fork("multiprocessing.Queue", serve)
 
-    def ask(messages: int) -> None:
+    def trip() -> None:
+        requests.put(PAYLOAD)
+        replies.get()
+
+    def ask(messages: int) -> float:
         child.start(messages)
-        for _ in range(messages):
-            requests.put(PAYLOAD)
-            replies.get()
+        return median_trip(trip, messages)
 
     return ask
 
 
-def zeromq(stage: Stage) -> Turn:
+def zeromq(stage: Stage) -> Ask:
     """A PAIR over ipc://, the socket kind with the least between the two sides; `copy=True`, better for few bytes."""
     try:
         import zmq
@@ -128,17 +148,18 @@ def zeromq(stage: Stage) -> Turn:
     socket.connect(address)
     stage.callback(context.destroy)
 
-    def ask(messages: int) -> None:
+    def trip() -> None:
+        socket.send(PAYLOAD)
+        socket.recv()
+
+    def ask(messages: int) -> float:
         child.start(messages)
-        send, recv = socket.send, socket.recv
-        for _ in range(messages):
-            send(PAYLOAD)
-            recv()
+        return median_trip(trip, messages)
 
     return ask
 
 
-def iceoryx2(stage: Stage, sleeping: bool = False) -> Turn:
+def iceoryx2(stage: Stage, sleeping: bool = False) -> Ask:
     """Request and response, both sides polling without a pause: the quickest it has (two topics are slower).
 
     `sleeping`: each side sleeps at a listener that the other notifies, as whoever cannot give a CPU away uses it.
@@ -202,29 +223,39 @@ def iceoryx2(stage: Stage, sleeping: bool = False) -> Turn:
     client = side.service.client_builder().create()
     send, wait, notify = client.send_copy, side.listener.timed_wait, side.notifier.notify
 
-    def ask(messages: int) -> None:
+    def trip() -> None:
+        pending = send(payload)
+        if sleeping:
+            notify()
+        while pending.receive() is None:
+            if sleeping:
+                wait(patience)
+
+    def ask(messages: int) -> float:
         child.start(messages)
+        if sleeping:
+            return median_trip(trip, messages)
+        start = time.perf_counter()
         for _ in range(messages):
             pending = send(payload)
-            if sleeping:
-                notify()
             while pending.receive() is None:
-                if sleeping:
-                    wait(patience)
+                pass
+        return (time.perf_counter() - start) / messages
 
     return ask
 
 
-def iceoryx2_sleeping(stage: Stage) -> Turn:
+def iceoryx2_sleeping(stage: Stage) -> Ask:
     """See `iceoryx2`."""
     return iceoryx2(stage, sleeping=True)
 
 
+POLLING = "iceoryx2, polling"
 PEERS = {
     "multiprocessing.Pipe": (pipe, 20),
     "multiprocessing.Queue": (queue, 40),
     "ZeroMQ ipc": (zeromq, 40),
-    "iceoryx2, polling": (iceoryx2, 8),
+    POLLING: (iceoryx2, 8),
     "iceoryx2, sleeping": (iceoryx2_sleeping, 40),
 }
-"""By name; and how many times fewer messages make a turn about as long as one of ours."""
+"""By name; and how many times fewer messages make a turn not too long beside one of ours."""
