@@ -157,7 +157,7 @@ def compare(it: Study) -> None:
     it.add(IN_RUST, in_rust)
     hog = foreign(stage)
     for name, ask in (("many in flight", ask_pipelined), ("one at a time", ask_one_by_one)):
-        it.add(f"{name}, quiet", functools.partial(over_time, python, ask, None), Placement.FREE)
+        it.add(f"{name}, quiet", functools.partial(over_time, python, ask, None), Placement.FREE, alone=True)
         it.add(f"{name}, foreign process", functools.partial(over_time, python, ask, hog), Placement.FREE)
     it.run()
 

@@ -2,6 +2,8 @@
 
 Each side runs on a CPU of its own, ours and theirs alike; "free" is what a scheduler makes of it that may move both.
 
+On a machine that others use, `chrt -r 1` before the command keeps them away (only "free" polling peers suffer from it).
+
     python benchmarks/round_trips.py [--rounds 30] [--messages 4000] [--only WORD] [--json FILE]
 """
 
@@ -63,10 +65,10 @@ def compare(it: Study) -> None:
     it.add(f"{RUST_LARGER}, free", lambda: calls(2 * messages, NBYTES), Placement.FREE)
     for name, (prepare, fewer) in {PYTHON: (peers.ours, 1), **peers.PEERS}.items():
         ask = functools.partial(python, functools.cache(functools.partial(prepare, stage)), max(1, messages // fewer))
-        it.add(name, ask, sleeps=name not in (PYTHON, peers.POLLING))
+        it.add(name, ask, alone=name in (PYTHON, peers.POLLING))
         it.add(f"{name}, free", ask, Placement.FREE)
-    it.add(IDLE_FUTEX, lambda: lambda: median(floor.futex(fewest, GAP)), sleeps=True)
-    it.add(IDLE, after_idle, sleeps=True)
+    it.add(IDLE_FUTEX, lambda: lambda: median(floor.futex(fewest, GAP)), alone=False)
+    it.add(IDLE, after_idle, alone=False)
     it.add(ONE_FUTEX, lambda: lambda: median(floor.futex_on_one_cpu(few)), Placement.TOGETHER)
     it.add(ONE, lambda: calls(few, NBYTES), Placement.TOGETHER)
     it.run()

@@ -72,7 +72,7 @@ class Kind:
     where: Placement
     turn: Callable[[], float]
     alone: bool
-    """Whether its processes keep a CPU each and never leave it."""
+    """Whether it counts only where its processes never waited for a CPU."""
 
 
 @dataclass(frozen=True)
@@ -132,16 +132,17 @@ class Study:
         prepare: Callable[[], Callable[[], float]],
         where: Placement = Placement.APART,
         *,
-        sleeps: bool = False,
+        alone: bool | None = None,
     ) -> None:
         """A kind of turn: `prepare` starts what it needs and returns what measures it, seconds for one.
 
-        What `sleeps` waits for a CPU whenever it wakes: nothing tells there whether another process had it.
+        `alone`: count it only where its processes never waited for a CPU; unless told, where each has one of its own.
+        Whoever sleeps waits for a CPU whenever it wakes: nothing tells there whether another process had it.
         """
         if self.options.only is not None and self.options.only.lower() not in name.lower():
             return
         try:
-            self.turns[name] = Kind(where, prepare(), where is Placement.APART and not sleeps)
+            self.turns[name] = Kind(where, prepare(), where is Placement.APART if alone is None else alone)
         except Unavailable as error:
             self.missing[name] = str(error)
 
