@@ -83,10 +83,10 @@ fn ask(mut client: MailboxClient) -> Outcome<()> {
 }
 
 fn trips(client: &mut MailboxClient, count: usize, nbytes: usize) -> simpler_ipc::Result<Duration> {
-    let payload = vec![7; nbytes];
+    let (payload, mut answer) = (vec![7; nbytes], vec![0; nbytes]);
     let start = Instant::now();
     for _ in 0..count {
-        client.call(Kind::Task, &payload, &mut Patience::forever())?;
+        client.call_with(Kind::Task, &payload, &mut Patience::forever(), |reply| reply.payload.copy_to(&mut answer))?;
     }
     Ok(start.elapsed())
 }
