@@ -406,8 +406,12 @@ impl<'a> SharedBytes<'a> {
 
     /// A copy of them.
     pub fn to_vec(&self) -> Vec<u8> {
-        let mut bytes = vec![0; self.nbytes];
-        self.copy_to(&mut bytes);
+        let mut bytes = Vec::with_capacity(self.nbytes);
+        // SAFETY: as in `copy_to`; the capacity was just asked for, and what is copied is initialised then.
+        unsafe {
+            ptr::copy_nonoverlapping(self.first, bytes.as_mut_ptr(), self.nbytes);
+            bytes.set_len(self.nbytes);
+        }
         bytes
     }
 
