@@ -24,7 +24,9 @@ import toolchain
 
 ROOT = Path(__file__).resolve().parent.parent
 MANIFEST = ROOT / "crates" / "Cargo.toml"
-TARGET = ROOT / "crates" / "target"  # other flags have a folder each there: or everything would be built again, each time
+TARGET = (
+    ROOT / "crates" / "target"
+)  # other flags have a folder each there: or everything would be built again, each time
 TARGETS = ("aarch64-unknown-linux-gnu", "x86_64-apple-darwin", "aarch64-apple-darwin")
 THREADED = ("races", "mailbox", "heap_ring", "peers", "region")
 # What cargo-fuzz builds with.
@@ -73,7 +75,9 @@ def rust_tsan() -> None:
     if host is None:
         return
     flags = "-Zsanitizer=thread -Cunsafe-allow-abi-mismatch=sanitizer"
-    library = Path(answer("rustc", "+nightly", "--print", "sysroot") or "") / "lib" / "rustlib" / "src" / "rust" / "library"
+    library = (
+        Path(answer("rustc", "+nightly", "--print", "sysroot") or "") / "lib" / "rustlib" / "src" / "rust" / "library"
+    )
     if library.is_dir():
         # The standard library is compiled for it as well: all that has threads can be looked at.
         tests, build_std, suppressions = THREADED, ["-Zbuild-std"], ""
@@ -126,14 +130,18 @@ def fuzz(seconds: int = 10) -> None:
     manifest = ROOT / "crates" / "fuzz" / "Cargo.toml"
     run("cargo", "+nightly", "build", "--release", "--manifest-path", manifest, "--target", host, **environment)
     for target in sorted(path.stem for path in (manifest.parent / "fuzz_targets").glob("*.rs")):
-        print(f"fuzzing {target} for {seconds} s", flush=True)
         # What was found interesting is kept, and begun with the next time.
         corpus = TARGET / "fuzz" / "corpus" / target
         artifacts = TARGET / "fuzz" / "artifacts" / target
         for folder in (corpus, artifacts):
             folder.mkdir(parents=True, exist_ok=True)
-        limits = [f"-max_total_time={seconds}", "-timeout=10", "-rss_limit_mb=2048", "-max_len=4096", "-verbosity=0"]
-        run(TARGET / "fuzz" / host / "release" / target, *limits, "-print_final_stats=1", f"-artifact_prefix={artifacts}/", corpus)
+        limits = [f"-max_total_time={seconds}", "-timeout=10", "-rss_limit_mb=2048", "-max_len=4096"]
+        command = [TARGET / "fuzz" / host / "release" / target, *limits, f"-artifact_prefix={artifacts}/", corpus]
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
+        if done.returncode != 0:
+            print(done.stdout, file=sys.stderr)
+            done.check_returncode()
+        print(f"fuzzed {target}: {done.stdout.splitlines()[-1].lower()}", flush=True)
 
 
 def cpp() -> None:
