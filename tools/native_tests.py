@@ -1,6 +1,6 @@
 """Runs the tests of the native code.
 
-python tools/native_tests.py rust          unit, property and kill tests; every interleaving of the lock-free parts (loom)
+python tools/native_tests.py rust          unit, property and kill tests; the lock-free parts in every interleaving (loom)
 python tools/native_tests.py rust-tsan     what has threads, under ThreadSanitizer
 python tools/native_tests.py rust-targets  compiles for the other systems whose standard library is installed
 python tools/native_tests.py miri          what does no system call, under Miri
@@ -31,7 +31,8 @@ TARGETS = ("aarch64-unknown-linux-gnu", "x86_64-apple-darwin", "aarch64-apple-da
 THREADED = ("races", "mailbox", "heap_ring", "peers", "region")
 # What cargo-fuzz builds with.
 FUZZER_FLAGS = (
-    "--cfg fuzzing -Cdebug-assertions -Zsanitizer=address -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4"
+    "--cfg fuzzing -Cdebug-assertions -Zsanitizer=address -Cpasses=sancov-module"
+    " -Cllvm-args=-sanitizer-coverage-level=4"
     " -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table"
     " -Cllvm-args=-sanitizer-coverage-trace-compares"
 )
