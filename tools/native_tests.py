@@ -1,6 +1,6 @@
 """Runs the tests of the native code.
 
-python tools/native_tests.py rust          unit, property and kill tests; the lock-free parts in every interleaving (loom)
+python tools/native_tests.py rust          unit, property and kill tests; every interleaving of lock-free parts (loom)
 python tools/native_tests.py rust-tsan     what has threads, under ThreadSanitizer
 python tools/native_tests.py rust-targets  compiles for the other systems whose standard library is installed
 python tools/native_tests.py miri          what does no system call, under Miri
