@@ -1,7 +1,8 @@
 //! Every state that shared memory passes through on the way, as the state that a killed process leaves.
 //!
-//! A child does one thing and is stepped through it, an instruction at a time (ptrace). After each instruction that has changed
-//! the shared memory, that is what a process killed there would leave: survivor and successor have to get along with it.
+//! A child does one thing and is stepped through it, an instruction at a time (ptrace). After each instruction that has
+//! changed the shared memory, that is what a process killed there would leave: survivor and successor have to get along
+//! with it.
 //! Where `kills` hits the long moments ten thousand times, this hits every moment once.
 //!
 //! A program of its own, because a process that forks has to have one thread.

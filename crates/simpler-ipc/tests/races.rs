@@ -1,8 +1,8 @@
 //! What crosses from one thread to another through a mailbox and a heap ring, for ThreadSanitizer to look at.
 //!
-//! A program of its own with nothing in it but threads and shared memory: a standard library that is not instrumented
-//! (there is one that is only where its sources are installed) hides from ThreadSanitizer how its mutexes and channels, and so the
-//! test harness, order things.
+//! A program of its own with nothing in it but threads and shared memory: a standard library that is not instrumented (to
+//! have one that is takes its sources) hides from ThreadSanitizer how its mutexes and channels, and so the test harness,
+//! order things.
 
 #[cfg(all(target_os = "linux", not(loom)))]
 fn main() {
