@@ -176,6 +176,14 @@ mod linux {
             act: Stage::reply,
         },
         Act {
+            what: "replies with nothing",
+            before: |s| {
+                s.send();
+                s.receive();
+            },
+            act: |s| s.server.reply(7, &[]).unwrap(),
+        },
+        Act {
             what: "fails",
             before: |s| {
                 s.send();
@@ -322,6 +330,9 @@ mod linux {
                 expected = Some(reply.ticket + 1);
                 let request = &stage.posted[reply.ticket as usize];
                 match reply.status {
+                    Status::Ok if act.what == "replies with nothing" && reply.code == 7 => {
+                        assert_eq!(reply.payload, [])
+                    }
                     Status::Ok => assert_eq!(reply.payload, answer(request), "reply {} is whole", reply.ticket),
                     Status::Cancelled => assert!(act.what.contains("cancel")),
                     Status::Failed => assert!(act.what.contains("replies") || act.what == "fails"),

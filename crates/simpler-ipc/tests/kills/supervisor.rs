@@ -174,7 +174,7 @@ const SERVER_DOINGS: &[Doing] = &[
     Doing::Mourning,
 ];
 
-const STATES: [&str; 5] = ["IDLE", "TASK_READY", "TASK_DONE", "CANCELLED", "REPLYING"];
+const STATES: [&str; 4] = ["IDLE", "TASK_READY", "TASK_DONE", "CANCELLED"];
 
 fn state_name(word: u64) -> String {
     STATES.get((word & 7) as usize).map_or_else(|| format!("in no known state ({word:#x})"), |name| (*name).to_owned())
