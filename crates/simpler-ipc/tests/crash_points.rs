@@ -2,7 +2,7 @@
 //!
 //! A child does one thing and is stepped through it, an instruction at a time (ptrace). After each instruction that has
 //! changed the shared memory, that is what a process killed there would leave: survivor and successor have to get along
-//! with it.
+//! with it. Naming a region goes by files, so there the moments are the calls to the system.
 //! Where `kills` hits the long moments ten thousand times, this hits every moment once.
 //!
 //! A program of its own, because a process that forks has to have one thread.
@@ -19,7 +19,7 @@ fn main() {
 mod linux {
     use std::ops::Range;
 
-    use simpler_ipc::{Doorbell, HeapRing, Kind, Mailbox, MailboxClient, MailboxServer, Region, Status};
+    use simpler_ipc::{Doorbell, Error, HeapRing, Kind, Mailbox, MailboxClient, MailboxServer, Region, Status};
 
     const DEPTH: usize = 3;
     const FRAME_BYTES: usize = 40;
@@ -376,6 +376,61 @@ mod linux {
         assert!(ring.try_alloc(RING).unwrap().is_some(), "no byte is lost");
     }
 
+    /// Kills a process at its `stops`th entry into or return from the system, in the midst of the work: whether it came
+    /// to its end before.
+    fn killed_after(stops: usize, work: impl FnOnce()) -> bool {
+        let ptrace = |request, pid: libc::pid_t| {
+            // SAFETY: these requests take neither an address nor data.
+            unsafe { libc::ptrace(request, pid, 0usize, 0usize) }
+        };
+        let pid = fork(|| {
+            assert_eq!(ptrace(libc::PTRACE_TRACEME, 0), 0);
+            stop();
+            work();
+            stop();
+        });
+        wait(pid);
+        let mut ended = false;
+        for _ in 0..stops {
+            assert_eq!(ptrace(libc::PTRACE_SYSCALL, pid), 0);
+            let status = wait(pid);
+            assert!(libc::WIFSTOPPED(status), "it ended with status {status:#x}");
+            ended = libc::WSTOPSIG(status) == libc::SIGSTOP;
+            if ended {
+                break;
+            }
+        }
+        // SAFETY: no precondition; it is not reaped.
+        assert_eq!(unsafe { libc::kill(pid, libc::SIGKILL) }, 0);
+        wait(pid);
+        ended
+    }
+
+    /// A name whose owner was killed while it gave it, or took it away, is nobody's: not to be attached, free to be given.
+    fn names() -> usize {
+        let name = format!("crash-points-{}", std::process::id());
+        let mut points = 0;
+        let works: [(&str, fn(&str)); 2] = [
+            ("gives a name", |name| std::mem::forget(Region::create(name, 4096).unwrap())),
+            ("gives a name and takes it away", |name| drop(Region::create(name, 4096).unwrap())),
+        ];
+        for (what, work) in works {
+            let mut stops = 0;
+            while !killed_after(stops, || work(&name)) {
+                stops += 1;
+                let attached = Region::attach(&name);
+                assert!(matches!(attached, Err(Error::RegionNotFound { .. })), "after {stops} stops: {attached:?}");
+                let region = Region::create(&name, 8192).unwrap();
+                assert_eq!(Region::attach(&name).unwrap().nbytes(), 8192);
+                drop(region);
+                points += 1;
+            }
+            simpler_ipc::named::clean(|stale| stale == name).unwrap();
+            println!("{stops:4} moments of a process that {what}");
+        }
+        points
+    }
+
     pub fn main() {
         let mut points = 0;
         for act in ACTS {
@@ -420,6 +475,7 @@ mod linux {
             }
             println!("{:4} states on the way of a process that {}", memories.len(), act.what);
         }
+        points += names();
         println!("{points} crashes, all got over");
     }
 }
