@@ -406,15 +406,14 @@ mod linux {
         ended
     }
 
-    /// A name whose owner was killed while it gave it, or took it away, is nobody's: not to be attached, free to be given.
+    /// A name whose owner was killed while it gave it, or took it away, is nobody's: not to be attached, free to be
+    /// given.
     fn names() -> usize {
         let name = format!("crash-points-{}", std::process::id());
         let mut points = 0;
-        let works: [(&str, fn(&str)); 2] = [
-            ("gives a name", |name| std::mem::forget(Region::create(name, 4096).unwrap())),
-            ("gives a name and takes it away", |name| drop(Region::create(name, 4096).unwrap())),
-        ];
-        for (what, work) in works {
+        let give: fn(&str) = |name| std::mem::forget(Region::create(name, 4096).unwrap());
+        let give_and_take: fn(&str) = |name| drop(Region::create(name, 4096).unwrap());
+        for (what, work) in [("gives a name", give), ("gives a name and takes it away", give_and_take)] {
             let mut stops = 0;
             while !killed_after(stops, || work(&name)) {
                 stops += 1;
