@@ -3,7 +3,6 @@
 #![cfg(not(loom))]
 
 use std::cell::UnsafeCell;
-use std::hint::spin_loop;
 use std::thread;
 
 use simpler_ipc::protocol::frame::{FrameHeader, Kind, Next, Posted, Status, Taking};
@@ -38,7 +37,7 @@ fn a_frame_hands_its_payload_back_and_forth() {
             for generation in 0..ROUNDS {
                 loop {
                     match framed.header.peek(generation, 32).unwrap() {
-                        Next::Nothing => spin_loop(),
+                        Next::Nothing => thread::yield_now(),
                         Next::Request(_) if framed.taking.take(generation, &framed.header, generation) => break,
                         other => panic!("{other:?} was never posted"),
                     }
@@ -55,7 +54,7 @@ fn a_frame_hands_its_payload_back_and_forth() {
             unsafe { *framed.payload() = [generation; 4] };
             framed.header.post(generation, Posted { kind: Kind::Task, nbytes: 32 });
             while framed.header.finished(generation, 32).unwrap().is_none() {
-                spin_loop();
+                thread::yield_now();
             }
             // SAFETY: a frame that is TASK_DONE is the client's to read.
             assert_eq!(unsafe { *framed.payload() }, [generation + 1; 4]);
@@ -103,7 +102,7 @@ fn a_ring_gives_out_what_is_released_and_nothing_else() {
             for round in 0..ROUNDS {
                 let first = loop {
                     match arena.sent().swap(0, Ordering::Acquire) {
-                        0 => spin_loop(),
+                        0 => thread::yield_now(),
                         sent => break sent as usize - 1,
                     }
                 };
@@ -119,7 +118,7 @@ fn a_ring_gives_out_what_is_released_and_nothing_else() {
                 let allocated = ring.lock(1).unwrap().alloc(length(round) as u64).unwrap();
                 match allocated {
                     Some(first) => break first,
-                    None => spin_loop(),
+                    None => thread::yield_now(),
                 }
             };
             for granule in arena.block(first, length(round)) {
@@ -127,7 +126,7 @@ fn a_ring_gives_out_what_is_released_and_nothing_else() {
                 unsafe { *granule.get() = round };
             }
             while arena.sent().compare_exchange(0, first as u64 + 1, Ordering::Release, Ordering::Relaxed).is_err() {
-                spin_loop();
+                thread::yield_now();
             }
         }
     });
