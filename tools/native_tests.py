@@ -1,6 +1,6 @@
 """Runs the tests of the native code.
 
-python tools/native_tests.py rust          unit, property and kill tests; every interleaving of the lock-free parts (loom)
+python tools/native_tests.py rust          unit, property and kill tests; every interleaving of lock-free parts (loom)
 python tools/native_tests.py rust-tsan     what has threads, under ThreadSanitizer
 python tools/native_tests.py rust-targets  compiles for the other systems whose standard library is installed
 python tools/native_tests.py miri          what does no system call, under Miri
@@ -24,12 +24,15 @@ import toolchain
 
 ROOT = Path(__file__).resolve().parent.parent
 MANIFEST = ROOT / "crates" / "Cargo.toml"
-TARGET = ROOT / "crates" / "target"  # other flags have a folder each there: or everything would be built again, each time
+TARGET = (
+    ROOT / "crates" / "target"
+)  # other flags have a folder each there: or everything would be built again, each time
 TARGETS = ("aarch64-unknown-linux-gnu", "x86_64-apple-darwin", "aarch64-apple-darwin")
-THREADED = ("mailbox", "heap_ring", "peers", "region")
+THREADED = ("races", "mailbox", "heap_ring", "peers", "region")
 # What cargo-fuzz builds with.
 FUZZER_FLAGS = (
-    "--cfg fuzzing -Cdebug-assertions -Zsanitizer=address -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4"
+    "--cfg fuzzing -Cdebug-assertions -Zsanitizer=address -Cpasses=sancov-module"
+    " -Cllvm-args=-sanitizer-coverage-level=4"
     " -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table"
     " -Cllvm-args=-sanitizer-coverage-trace-compares"
 )
@@ -72,18 +75,27 @@ def rust_tsan() -> None:
     host = nightly_host("Rust tests under ThreadSanitizer")
     if host is None:
         return
-    print("Rust tests under ThreadSanitizer", flush=True)
-    # The standard library is not instrumented: what it does with a mutex is seen (pthread or futex calls are not its own
-    # memory accesses), what it does in its channels is not, and none is used here.
     flags = "-Zsanitizer=thread -Cunsafe-allow-abi-mismatch=sanitizer"
+    library = (
+        Path(answer("rustc", "+nightly", "--print", "sysroot") or "") / "lib" / "rustlib" / "src" / "rust" / "library"
+    )
+    if library.is_dir():
+        # The standard library is compiled for it as well: all that has threads can be looked at.
+        tests, build_std, suppressions = THREADED, ["-Zbuild-std"], ""
+    else:
+        # What its mutexes and channels order is hidden, so one program without any, and without a test harness.
+        tests, build_std, suppressions = ("races",), [], f"suppressions={ROOT / 'tools' / 'tsan-suppressions.txt'}"
+        skipped(f"{', '.join(THREADED[1:])} under ThreadSanitizer", "needs rustup +nightly component add rust-src")
+    print(f"{', '.join(tests)} under ThreadSanitizer", flush=True)
     environment = {
         "RUSTFLAGS": flags,
         "RUSTDOCFLAGS": flags,
         "CARGO_TARGET_DIR": str(TARGET / "tsan"),
-        "TSAN_OPTIONS": "halt_on_error=1",
+        "TSAN_OPTIONS": f"halt_on_error=1 {suppressions}",
     }
-    tests = [argument for name in THREADED for argument in ("--test", name)]
-    run("cargo", "+nightly", "test", "--manifest-path", MANIFEST, "-p", "simpler-ipc", "--target", host, *tests, **environment)
+    named = [argument for test in tests for argument in ("--test", test)]
+    chosen = ["--manifest-path", MANIFEST, "-p", "simpler-ipc", "--target", host, *build_std, *named]
+    run("cargo", "+nightly", "test", *chosen, **environment)
 
 
 def rust_targets() -> None:
@@ -102,8 +114,8 @@ def miri() -> None:
         return
     print("Rust tests under Miri", flush=True)
     # Miri knows no memfd and no futex across mappings: what it can run is the protocols, over memory of its own.
-    environment = {"CARGO_TARGET_DIR": str(TARGET / "miri"), "MIRIFLAGS": "-Zmiri-disable-isolation"}
-    run("cargo", "+nightly", "miri", "test", "--manifest-path", MANIFEST, "-p", "simpler-ipc", "--test", "protocol", **environment)
+    chosen = ["--manifest-path", MANIFEST, "-p", "simpler-ipc", "--test", "protocol"]
+    run("cargo", "+nightly", "miri", "test", *chosen, CARGO_TARGET_DIR=str(TARGET / "miri"))
 
 
 def fuzz(seconds: int = 10) -> None:
@@ -119,14 +131,18 @@ def fuzz(seconds: int = 10) -> None:
     manifest = ROOT / "crates" / "fuzz" / "Cargo.toml"
     run("cargo", "+nightly", "build", "--release", "--manifest-path", manifest, "--target", host, **environment)
     for target in sorted(path.stem for path in (manifest.parent / "fuzz_targets").glob("*.rs")):
-        print(f"fuzzing {target} for {seconds} s", flush=True)
         # What was found interesting is kept, and begun with the next time.
         corpus = TARGET / "fuzz" / "corpus" / target
         artifacts = TARGET / "fuzz" / "artifacts" / target
         for folder in (corpus, artifacts):
             folder.mkdir(parents=True, exist_ok=True)
-        limits = [f"-max_total_time={seconds}", "-timeout=10", "-rss_limit_mb=2048", "-max_len=4096", "-verbosity=0"]
-        run(TARGET / "fuzz" / host / "release" / target, *limits, "-print_final_stats=1", f"-artifact_prefix={artifacts}/", corpus)
+        limits = [f"-max_total_time={seconds}", "-timeout=10", "-rss_limit_mb=2048", "-max_len=4096"]
+        command = [TARGET / "fuzz" / host / "release" / target, *limits, f"-artifact_prefix={artifacts}/", corpus]
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
+        if done.returncode != 0:
+            print(done.stdout, file=sys.stderr)
+            done.check_returncode()
+        print(f"fuzzed {target}: {done.stdout.splitlines()[-1].lower()}", flush=True)
 
 
 def cpp() -> None:

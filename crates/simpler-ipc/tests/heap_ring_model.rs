@@ -49,7 +49,8 @@ fn held(oldest: &Block, newest: &Block, capacity: usize) -> usize {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(512))]
+    // A million operations in all.
+    #![proptest_config(ProptestConfig::with_cases(2000))]
 
     #[test]
     fn every_block_is_where_the_model_says(
@@ -60,7 +61,7 @@ proptest! {
                 3 => (1usize..24).prop_map(Step::Alloc),
                 2 => any::<prop::sample::Index>().prop_map(Step::Release),
             ],
-            1..300,
+            500,
         ),
     ) {
         const ALIGNMENT: usize = 64;

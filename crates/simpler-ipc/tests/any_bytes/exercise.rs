@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use simpler_ipc::named::Record;
 use simpler_ipc::{Doorbell, Error, HeapRing, Kind, Mailbox, Patience, Region, Request};
 
 /// Bytes, one at a time; zero when they are used up.
@@ -52,6 +53,10 @@ fn typed<T>(result: Result<T, Error>) -> Option<T> {
     }
 }
 
+fn tried<T>(result: Result<T, Error>) {
+    typed(result);
+}
+
 fn no_wait() -> Patience<'static> {
     Patience::limited(Duration::ZERO)
 }
@@ -91,14 +96,14 @@ pub fn mailbox(bytes: &[u8]) {
             call @ 3..=9 => {
                 let Some(client) = &mut client else { continue };
                 match call {
-                    3 => drop(typed(client.send(Kind::Task, &vec![7; script.byte() % (frame_bytes + 2)]))),
+                    3 => tried(client.send(Kind::Task, &vec![7; script.byte() % (frame_bytes + 2)])),
                     4 => {
                         if let Some(Some(window)) = typed(client.reserve()) {
                             assert!(region.contains(window.as_ptr() as usize, frame_bytes));
                             window.copy_from(&vec![8; frame_bytes]);
                         }
                     }
-                    5 => drop(typed(client.post(Kind::Control, script.byte() % (frame_bytes + 2)))),
+                    5 => tried(client.post(Kind::Control, script.byte() % (frame_bytes + 2))),
                     6 => {
                         if let Some(Some(reply)) = typed(client.poll()) {
                             assert!(reply.payload.len() <= frame_bytes);
@@ -106,11 +111,11 @@ pub fn mailbox(bytes: &[u8]) {
                     }
                     7 => {
                         let oldest = script.word();
-                        let _ = typed(client.cancel(oldest));
-                        let _ = typed(client.cancel(oldest % 64));
+                        tried(client.cancel(oldest));
+                        tried(client.cancel(oldest % 64));
                     }
-                    8 => drop(typed(client.wait(&mut no_wait()))),
-                    _ => drop(typed(client.call(Kind::Task, b"?", &mut no_wait()))),
+                    8 => tried(client.wait(&mut no_wait())),
+                    _ => tried(client.call(Kind::Task, b"?", &mut no_wait())),
                 }
                 assert!(client.free() <= depth);
             }
@@ -127,11 +132,28 @@ pub fn mailbox(bytes: &[u8]) {
                             check_request(&region, &mailbox, &request);
                         }
                     }
-                    13..=14 => drop(typed(server.reply(1, &vec![9; script.byte() % (frame_bytes + 2)]))),
-                    _ => drop(typed(server.fail(2, "a message that is longer than most of these frames are, by far"))),
+                    13..=14 => tried(server.reply(1, &vec![9; script.byte() % (frame_bytes + 2)])),
+                    _ => tried(server.fail(2, "a message that is longer than most of these frames are, by far")),
                 }
                 assert!(server.unreplied() <= depth);
             }
+        }
+    }
+}
+
+/// The record of a named region, from the file that anybody of the same user may write.
+pub fn record(bytes: &[u8]) {
+    match Record::decode(bytes) {
+        Ok(record) => assert_eq!(record.encode(), bytes, "what decodes is what would be written"),
+        Err(flaw) => assert!(!flaw.to_string().is_empty()),
+    }
+    // With the right checksum, so that what it says is looked at.
+    if let Some((said, checksum)) = bytes.split_at_checked(bytes.len().wrapping_sub(8)) {
+        let sum = said
+            .iter()
+            .fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
+        if checksum != sum.to_le_bytes() {
+            record(&[said, &sum.to_le_bytes()].concat());
         }
     }
 }
@@ -144,7 +166,11 @@ pub fn heap_ring(bytes: &[u8]) {
     let calls = script.byte();
     let keep_geometry = script.byte() % 8 > 0;
     let region = Region::anonymous(HeapRing::required_bytes(ring_nbytes, alignment).unwrap(), "any bytes").unwrap();
-    let attach = || typed(HeapRing::new(&region, 0, ring_nbytes, "any bytes", alignment));
+    let poisons = script.byte() % 4 == 0;
+    let attach = || {
+        let make = if poisons { HeapRing::poisoning } else { HeapRing::new };
+        typed(make(&region, 0, ring_nbytes, "any bytes", alignment))
+    };
     let mut script = {
         let (calls, memory) = script.0.split_at(script.0.len().min(calls));
         if keep_geometry {
@@ -179,13 +205,17 @@ pub fn heap_ring(bytes: &[u8]) {
                     blocks.push(address);
                 }
             }
-            5 => drop(typed(ring.release(region.address() + script.number() % region.nbytes()))),
+            5 => tried(ring.release(region.address() + script.number() % region.nbytes())),
             6 => {
                 if let Some(address) = blocks.pop() {
                     typed(ring.release(address));
                 }
             }
             _ => {
+                if let Some(stats) = typed(ring.stats()) {
+                    assert!(stats.oldest.is_none_or(|oldest| region.contains(oldest, stats.oldest_nbytes)));
+                    assert!(stats.live_bytes <= ring_nbytes);
+                }
                 let (_live, _used, full) = (ring.live(), ring.used(), ring.full(script.number()));
                 assert!(!full.to_string().is_empty());
             }

@@ -6,6 +6,7 @@ mod exercise;
 
 use proptest::collection::vec;
 use proptest::prelude::*;
+use simpler_ipc::named::Record;
 
 /// Memory of a few states that make sense and of any bytes, in words as the protocols are.
 fn memory() -> impl Strategy<Value = Vec<u8>> {
@@ -25,11 +26,32 @@ fn input() -> impl Strategy<Value = Vec<u8>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2000))]
+    #![proptest_config(ProptestConfig::with_cases(1000))]
 
     #[test]
     fn a_mailbox_of_any_bytes(input in input()) {
         exercise::mailbox(&input);
+    }
+
+    #[test]
+    fn a_record_of_any_bytes(input in vec(any::<u8>(), 0..300)) {
+        exercise::record(&input);
+    }
+
+    #[test]
+    fn a_record_with_some_bytes_changed(
+        (nbytes, identity, start_time) in any::<(u64, u64, u64)>(),
+        (pid, fd) in any::<(i32, i32)>(),
+        name in "[A-Za-z0-9._-]{1,200}",
+        changes in vec((0usize..272, any::<u8>()), 0..4),
+    ) {
+        let record = Record { name, nbytes, identity, pid, fd, start_time, pid_namespace: start_time };
+        let mut bytes = record.encode();
+        exercise::record(&bytes);
+        for (at, byte) in changes {
+            bytes[at] = byte;
+        }
+        exercise::record(&bytes);
     }
 
     #[test]
