@@ -30,13 +30,11 @@ from simpler_ipc import (
     PeerDied,
     Region,
     Request,
-    RequestFailed,
     WaitSet,
     exit_with,
 )
 
 COLUMNS, BAND = 256, 8  # a task is a band of that many rows
-LOST = -(2**31)  # the code of a reply that a worker was killed in the midst of
 
 
 def work(parent_id: int, mailbox: Mailbox, doorbell: Doorbell, picture: Region, rows: int) -> None:
@@ -59,7 +57,7 @@ def work(parent_id: int, mailbox: Mailbox, doorbell: Doorbell, picture: Region, 
             inside = abs(z) < 2
             z[inside] = z[inside] ** 2 + c[inside]
             count += inside
-        pixels[first:last] = count  # in place: the reply carries nothing
+        pixels[first:last] = count  # in place: drawn twice, it is the same; and the reply carries nothing
         return b""
 
     mailbox.server().serve(draw)  # until SHUTDOWN
@@ -70,25 +68,20 @@ def work(parent_id: int, mailbox: Mailbox, doorbell: Doorbell, picture: Region, 
 
 # --8<-- [start:pool]
 class Lane:
-    """One worker at a time, and what it has been asked for."""
+    """A mailbox, and the worker at its other end."""
 
     def __init__(self, region: Region, offset: int, doorbell: Doorbell, picture: Region, rows: int) -> None:
         self.mailbox = Mailbox(region, offset=offset, depth=2, frame_bytes=100)
         self.client: MailboxClient = self.mailbox.client(doorbell)
         self.arguments = (os.getpid(), self.mailbox, doorbell, picture, rows)
-        self.asked: dict[int, int] = {}  # the first row of each request in flight
         self.start()
 
     def start(self) -> None:
-        process = multiprocessing.get_context("spawn").Process(target=work, args=self.arguments)
-        process.start()
-        assert process.pid is not None
-        self.peer = Peer(process.pid)  # ask it from now on, and not the process object: it reaps
-
-    def ask(self, first: int) -> None:
-        ticket = self.client.send(TASK, struct.pack("<Q", first))
-        assert ticket is not None
-        self.asked[ticket] = first
+        spawn = multiprocessing.get_context("spawn")
+        self.process = spawn.Process(target=work, args=self.arguments, daemon=True)
+        self.process.start()
+        assert self.process.pid is not None
+        self.peer = Peer(self.process.pid, reap=False)  # that is left to the process object
 
 
 def draw(workers: int, rows: int) -> np.ndarray:
@@ -107,44 +100,37 @@ def draw(workers: int, rows: int) -> np.ndarray:
                 lanes.append(lane)
                 wait_set.add(lane.client)
                 wait_set.watch(lane.peer)
-            of = {id(lane.client): lane for lane in lanes}
             print(f"{workers} workers", flush=True)
 
-            while waiting or any(lane.asked for lane in lanes):
+            while waiting or any(lane.client.in_flight for lane in lanes):
                 for lane in lanes:
                     while waiting and lane.client.free:
-                        lane.ask(waiting.pop(0))
+                        lane.client.send(TASK, struct.pack("<Q", waiting.pop(0)))
                 try:
                     replies = wait_set.harvest(timeout=60)
                 except PeerDied as died:
                     if died.signal is None:
                         raise  # it ended by itself, and so would the next
                     lane = next(lane for lane in lanes if lane.peer.pid == died.pid)
-                    print(f"{died}; {len(lane.asked)} requests go to its successor", flush=True)
+                    print(f"{died}; {lane.client.in_flight} requests go to its successor", flush=True)
                     wait_set.forget(lane.peer)
+                    lane.process.join()
                     lane.start()
                     wait_set.watch(lane.peer)
                     continue
-                for client, reply in replies:
-                    first = of[id(client)].asked.pop(reply.ticket)
-                    try:
-                        reply.result()
-                    except RequestFailed as failed:
-                        if failed.code != LOST:
-                            raise
-                        waiting.append(first)
-                        continue
+                for _client, reply in replies:
+                    reply.result()  # raises what the worker says went wrong
                     done += 1
                     if done == half:
-                        lanes[0].peer.kill()
+                        lanes[0].process.kill()
 
             for lane in lanes:
                 lane.client.call(SHUTDOWN, b"", timeout=60)
-                lane.peer.wait(timeout=60)
+                lane.process.join(timeout=60)
         finally:
             for lane in lanes:
-                lane.peer.kill()  # nothing happens to one that has ended
-                lane.peer.wait()
+                lane.process.kill()  # nothing happens to one that has ended
+                lane.process.join()
     return picture.numpy("uint8", (rows, COLUMNS))
 
 

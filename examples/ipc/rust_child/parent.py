@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 # --8<-- [start:memory]
-from simpler_ipc import SHUTDOWN, TASK, HeapRing, Mailbox, MailboxClient, Peer, PeerDied, Region, RequestFailed
+from simpler_ipc import LOST, SHUTDOWN, TASK, HeapRing, Mailbox, MailboxClient, Peer, PeerDied, Region, RequestFailed
 
 DEPTH, FRAME_BYTES = 8, 64
 RING_BYTES = 1 << 26
@@ -33,7 +33,6 @@ ring = HeapRing(region, offset=RING_OFFSET, nbytes=RING_BYTES, name="series")
 # --8<-- [end:memory]
 
 SERIES, COUNT, WEIGHT = 200, 20_000, 0.1
-LOST = -(2**31)  # the code of a reply that a server was killed in the midst of
 
 
 def build() -> str:
@@ -74,7 +73,7 @@ def smooth(program: str) -> None:
     rng = np.random.default_rng(1)
     client = mailbox.client()
     child = start(program)
-    peer = Peer(child.pid)
+    peer = Peer(child.pid, reap=False)  # that is left to `child`
     client.watch(peer)
     asked: dict[int, int] = {}  # the blocks of the requests in flight
     made = answered = 0
@@ -87,7 +86,7 @@ def smooth(program: str) -> None:
                 asked[ask(client, address)] = address
                 made += 1
             if made > SERIES // 2 and not killed:
-                peer.kill()
+                child.kill()
                 killed = True
 
             try:
@@ -97,9 +96,9 @@ def smooth(program: str) -> None:
                     raise  # it ended by itself, and so would the next
                 print(f"{died}; {client.in_flight} requests go to its successor")
                 client.forget(peer)
-                child.wait()  # it is reaped already: that `child` knows
+                child.wait()
                 child = start(program)
-                peer = Peer(child.pid)
+                peer = Peer(child.pid, reap=False)
                 client.watch(peer)
                 continue
 
@@ -120,10 +119,9 @@ def smooth(program: str) -> None:
             answered += 1
 
         client.call(SHUTDOWN, b"", timeout=30)
-        print(f"{answered} series of {COUNT} values smoothed; the child: {peer.wait(timeout=30)}")
+        print(f"{answered} series of {COUNT} values smoothed; the child: exit status {child.wait(timeout=30)}")
     finally:
-        peer.kill()  # nothing happens if it has ended
-        peer.wait()
+        child.kill()  # nothing happens if it has ended
         child.wait()
 
 
