@@ -38,7 +38,7 @@ COLUMNS, BAND = 256, 8  # a task is a band of that many rows
 
 
 def work(parent_id: int, mailbox: Mailbox, doorbell: Doorbell, picture: Region, rows: int) -> None:
-    """What a worker does. The doorbell, where the parent waits, has to be mapped here: it is an argument for that."""
+    """What a worker does. It rings the doorbell, where the parent waits, so that is an argument too."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the parent decides
     parent = Peer(parent_id)
     if os.getppid() != parent_id:
