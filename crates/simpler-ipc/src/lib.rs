@@ -11,6 +11,7 @@
 //! | [`peer`] | [`Peer`]: another process, whose death is noticed at once |
 //! | [`wait_set`] | [`WaitSet`]: one wait for any of many mailboxes and peers |
 //! | [`wait`] | [`Patience`]: how long to wait, and what may end the wait early |
+//! | [`error`] | [`Error`]: one variant for each thing a caller may want to tell apart |
 //!
 //! The lock-free parts live in `protocol`, apart from memory mapping and system calls, so that loom can run them
 //! through every interleaving (`tests/loom.rs`).
@@ -37,6 +38,62 @@
 //! # #[cfg(not(target_os = "linux"))]
 //! # fn main() {}
 //! ```
+//!
+//! # Several mailboxes, several threads
+//!
+//! Clients that share a doorbell are waited for at once; a client that threads share gives each call its own reply.
+//!
+//! ```
+//! # #[cfg(target_os = "linux")]
+//! # fn main() -> Result<(), simpler_ipc::Error> {
+//! use simpler_ipc::{Doorbell, Kind, Mailbox, Patience, Region, SharedClient, WaitSet};
+//!
+//! let lane = Mailbox::required_bytes(4, 64)?;
+//! let region = Region::anonymous(Doorbell::NBYTES + 2 * lane, "lanes")?;
+//! let doorbell = Doorbell::new(&region, 0)?;
+//! let (mut clients, mut servers) = (Vec::new(), Vec::new());
+//! for number in 0..2 {
+//!     let mailbox = Mailbox::new(&region, Doorbell::NBYTES + number * lane, 4, 64)?;
+//!     clients.push(mailbox.client(Some(&doorbell))?);
+//!     servers.push(mailbox.server(None)?);
+//! }
+//! let waits = WaitSet::new(doorbell);
+//!
+//! for (client, server) in clients.iter_mut().zip(&mut servers) {
+//!     client.send(Kind::Task, b"ping")?;
+//!     server.recv(&mut Patience::forever())?;
+//!     server.reply(0, b"pong")?;
+//! }
+//! let replies = waits.harvest(&mut clients, usize::MAX, &mut Patience::forever())?;
+//! assert_eq!(replies.iter().map(|(client, _)| *client).collect::<Vec<_>>(), [0, 1]);
+//!
+//! let shared = SharedClient::new(clients.remove(0));
+//! let mut server = servers.remove(0);
+//! std::thread::scope(|scope| {
+//!     for word in ["one", "two"] {
+//!         let shared = &shared;
+//!         scope.spawn(move || {
+//!             let reply = shared.call(Kind::Task, word.as_bytes(), &mut Patience::forever()).unwrap();
+//!             assert_eq!(reply.payload, word.as_bytes());
+//!         });
+//!     }
+//!     for _ in 0..2 {
+//!         let request = server.recv(&mut Patience::forever()).unwrap();
+//!         server.reply(0, &request.payload.to_vec()).unwrap();
+//!     }
+//! });
+//! # Ok(())
+//! # }
+//! # #[cfg(not(target_os = "linux"))]
+//! # fn main() {}
+//! ```
+//!
+//! # When a process dies
+//!
+//! Waits that watch it end with [`Error::PeerDied`]. A client or server made anew on a used mailbox goes on where its
+//! predecessor stopped: replies that were given are taken, requests that were not replied to are received again. So a
+//! request may be executed twice; it is answered once. A server killed while it writes a reply over a request leaves a
+//! failed reply with the code [`LOST`].
 //!
 //! # Fork
 //!
