@@ -193,11 +193,10 @@ impl MailboxServer {
         }
         self.client.refresh(&self.lane)?;
         self.lane.check_fits(nbytes)?;
-        if nbytes > 0 {
-            self.lane.header().taking.overwrite(self.oldest.ticket);
-            // SAFETY: the caller's promise.
-            unsafe { self.lane.fill(self.oldest.frame, payload, nbytes)? };
-        }
+        // Also for a reply of no bytes: the header's count of them is the request's until then.
+        self.lane.header().taking.overwrite(self.oldest.ticket);
+        // SAFETY: the caller's promise.
+        unsafe { self.lane.fill(self.oldest.frame, payload, nbytes)? };
         self.finish_oldest(status, code, nbytes);
         self.finish_skipped()
     }

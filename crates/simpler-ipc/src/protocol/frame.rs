@@ -240,6 +240,14 @@ impl FrameHeader {
         self.word.compare_exchange(ready, cancelled, Ordering::SeqCst, Ordering::Relaxed).is_ok()
     }
 
+    /// Undoes `cancel`, unless the server has finished the frame meanwhile.
+    fn put_back(&self, generation: u64) {
+        let cancelled = Word { generation, state: State::Cancelled }.pack();
+        let ready = Word { generation, state: State::TaskReady }.pack();
+        // If it is finished, there is nothing to be undone.
+        let _ = self.word.compare_exchange(cancelled, ready, Ordering::Release, Ordering::Relaxed);
+    }
+
     /// Hands the frame, its payload overwritten by the reply's, back to the client. A full fence follows, as for `post`.
     #[inline]
     pub fn finish(&self, generation: u64, status: Status, code: i32, nbytes: usize) {
@@ -350,6 +358,11 @@ impl Taking {
             return false;
         }
         fence(Ordering::SeqCst);
-        self.announced.load(Ordering::Relaxed) <= ticket
+        let in_time = self.announced.load(Ordering::Relaxed) <= ticket;
+        if !in_time {
+            // Whoever follows a server that is killed now is to find a request that may have been taken.
+            frame.put_back(generation);
+        }
+        in_time
     }
 }

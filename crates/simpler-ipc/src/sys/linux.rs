@@ -229,15 +229,36 @@ pub fn process_open(pid: i32) -> Result<Option<OwnedFd>> {
 
 /// How the process ended, reaping it if it is our child and `reap` says so; `None` while it runs.
 pub fn process_exit(process: BorrowedFd<'_>, reap: bool) -> Result<Option<Exit>> {
+    match child_exit(process, reap)? {
+        Child::Ended(exit) => return Ok(Some(exit)),
+        Child::Runs => return Ok(None),
+        Child::NotOurs => {}
+    }
+    // Not our child, or reaped by someone else: the kernel still tells whether it is gone.
+    if !poll_readable(&[process], Some(Duration::ZERO))?.is_some_and(|ready| ready[0]) {
+        return Ok(None);
+    }
+    // A grandchild whose parent has just died is ours now, if we are who takes orphans.
+    Ok(Some(match child_exit(process, reap)? {
+        Child::Ended(exit) => exit,
+        Child::Runs | Child::NotOurs => Exit { status: None, signal: None },
+    }))
+}
+
+enum Child {
+    Runs,
+    Ended(Exit),
+    NotOurs,
+}
+
+fn child_exit(process: BorrowedFd<'_>, reap: bool) -> Result<Child> {
     let keep = if reap { WaitIdOptions::empty() } else { WaitIdOptions::NOWAIT };
     match rustix::process::waitid(WaitId::PidFd(process), WaitIdOptions::EXITED | WaitIdOptions::NOHANG | keep) {
-        Ok(Some(status)) => Ok(Some(Exit { status: status.exit_status(), signal: status.terminating_signal() })),
-        Ok(None) => Ok(None),
-        // Not our child, or reaped by someone else: the kernel still tells that it is gone, but not how.
-        Err(Errno::CHILD) => {
-            let gone = poll_readable(&[process], Some(Duration::ZERO))?.is_some_and(|ready| ready[0]);
-            Ok(gone.then_some(Exit { status: None, signal: None }))
+        Ok(Some(status)) => {
+            Ok(Child::Ended(Exit { status: status.exit_status(), signal: status.terminating_signal() }))
         }
+        Ok(None) => Ok(Child::Runs),
+        Err(Errno::CHILD) => Ok(Child::NotOurs),
         Err(error) => Err(Error::os("waitid", error)),
     }
 }
