@@ -24,12 +24,11 @@ import toolchain
 
 ROOT = Path(__file__).resolve().parent.parent
 MANIFEST = ROOT / "crates" / "Cargo.toml"
-TARGET = (
-    ROOT / "crates" / "target"
-)  # other flags have a folder each there: or everything would be built again, each time
+# Other flags have a folder each there: or everything would be built again, each time.
+TARGET = ROOT / "crates" / "target"
 TARGETS = ("aarch64-unknown-linux-gnu", "x86_64-apple-darwin", "aarch64-apple-darwin")
-THREADED = ("races", "mailbox", "heap_ring", "peers", "region")
-# What cargo-fuzz builds with.
+THREADED: tuple[str, ...] = ("races", "mailbox", "heap_ring", "peers", "region")
+# The instrumentation that libFuzzer is driven by.
 FUZZER_FLAGS = (
     "--cfg fuzzing -Cdebug-assertions -Zsanitizer=address -Cpasses=sancov-module"
     " -Cllvm-args=-sanitizer-coverage-level=4"
@@ -76,15 +75,12 @@ def rust_tsan() -> None:
     if host is None:
         return
     flags = "-Zsanitizer=thread -Cunsafe-allow-abi-mismatch=sanitizer"
-    library = (
-        Path(answer("rustc", "+nightly", "--print", "sysroot") or "") / "lib" / "rustlib" / "src" / "rust" / "library"
-    )
-    if library.is_dir():
-        # The standard library is compiled for it as well: all that has threads can be looked at.
-        tests, build_std, suppressions = THREADED, ["-Zbuild-std"], ""
-    else:
+    sysroot = Path(answer("rustc", "+nightly", "--print", "sysroot") or "")
+    tests, build_std, suppressions = THREADED, ["-Zbuild-std"], ""
+    if not (sysroot / "lib" / "rustlib" / "src" / "rust" / "library").is_dir():
         # What its mutexes and channels order is hidden, so one program without any, and without a test harness.
-        tests, build_std, suppressions = ("races",), [], f"suppressions={ROOT / 'tools' / 'tsan-suppressions.txt'}"
+        tests, build_std = THREADED[:1], []
+        suppressions = f"suppressions={ROOT / 'tools' / 'tsan-suppressions.txt'}"
         skipped(f"{', '.join(THREADED[1:])} under ThreadSanitizer", "needs rustup +nightly component add rust-src")
     print(f"{', '.join(tests)} under ThreadSanitizer", flush=True)
     environment = {
@@ -94,7 +90,7 @@ def rust_tsan() -> None:
         "TSAN_OPTIONS": f"halt_on_error=1 {suppressions}",
     }
     named = [argument for test in tests for argument in ("--test", test)]
-    chosen = ["--manifest-path", MANIFEST, "-p", "simpler-ipc", "--target", host, *build_std, *named]
+    chosen = ["--manifest-path", str(MANIFEST), "-p", "simpler-ipc", "--target", host, *build_std, *named]
     run("cargo", "+nightly", "test", *chosen, **environment)
 
 
@@ -114,7 +110,7 @@ def miri() -> None:
         return
     print("Rust tests under Miri", flush=True)
     # Miri knows no memfd and no futex across mappings: what it can run is the protocols, over memory of its own.
-    chosen = ["--manifest-path", MANIFEST, "-p", "simpler-ipc", "--test", "protocol"]
+    chosen = ["--manifest-path", str(MANIFEST), "-p", "simpler-ipc", "--test", "protocol"]
     run("cargo", "+nightly", "miri", "test", *chosen, CARGO_TARGET_DIR=str(TARGET / "miri"))
 
 
@@ -137,7 +133,8 @@ def fuzz(seconds: int = 10) -> None:
         for folder in (corpus, artifacts):
             folder.mkdir(parents=True, exist_ok=True)
         limits = [f"-max_total_time={seconds}", "-timeout=10", "-rss_limit_mb=2048", "-max_len=4096"]
-        command = [TARGET / "fuzz" / host / "release" / target, *limits, f"-artifact_prefix={artifacts}/", corpus]
+        program = TARGET / "fuzz" / host / "release" / target
+        command = [str(program), *limits, f"-artifact_prefix={artifacts}/", str(corpus)]
         done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
         if done.returncode != 0:
             print(done.stdout, file=sys.stderr)
