@@ -6,7 +6,7 @@ use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyMemoryView, PySequence};
-use simpler_ipc::{Claim, Window};
+use simpler_ipc::{Claim, Error, Kind, Window};
 
 use crate::bytes::{fill_view, memoryview, with_bytes, Payload};
 use crate::errors::OrRaise;
@@ -22,6 +22,8 @@ pub struct MailboxClient {
     client: simpler_ipc::MailboxClient,
     /// What `reserve` makes its memoryviews of, one for each frame, made when first needed.
     payloads: Vec<Option<Py<Payload>>>,
+    /// What `reserve` gave out, until it is posted.
+    reserved: Option<Claim>,
     /// What `simpler_ipc.aio` keeps here.
     #[pyo3(get, set)]
     _aio: Option<Py<PyAny>>,
@@ -29,7 +31,24 @@ pub struct MailboxClient {
 
 impl MailboxClient {
     pub fn new(client: simpler_ipc::MailboxClient, depth: usize) -> Self {
-        MailboxClient { client, payloads: (0..depth).map(|_| None).collect(), _aio: None }
+        MailboxClient { client, payloads: (0..depth).map(|_| None).collect(), reserved: None, _aio: None }
+    }
+
+    /// Sends, in the frame that is reserved if there is one: the server waits for that.
+    ///
+    /// # Safety
+    /// `payload` is valid for reads of `nbytes`.
+    unsafe fn send_raw(&mut self, kind: Kind, payload: *const u8, nbytes: usize) -> simpler_ipc::Result<Option<u64>> {
+        let frame_bytes = self.client.frame_bytes();
+        if nbytes > frame_bytes {
+            return Err(Error::FrameTooLarge { nbytes, frame_bytes }); // what is reserved stays so
+        }
+        match self.reserved.take() {
+            // SAFETY: the caller's promise.
+            Some(claim) => unsafe { self.client.submit_raw(claim, kind, payload, nbytes) }.map(Some),
+            // SAFETY: as above.
+            None => unsafe { self.client.send_raw(kind, payload, nbytes) },
+        }
     }
 
     pub fn waits_at(&self, doorbell: &simpler_ipc::Doorbell) -> bool {
@@ -55,20 +74,26 @@ impl MailboxClient {
     }
 
     fn reserve<'py>(&mut self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyMemoryView>>> {
-        let Some(frame) = self.client.reserve_frame().or_raise(py)? else { return Ok(None) };
-        let payload = match &self.payloads[frame] {
+        if self.reserved.is_none() {
+            self.reserved = self.client.claim().or_raise(py)?;
+        }
+        let Some(claim) = &self.reserved else { return Ok(None) };
+        let payload = match &self.payloads[claim.frame()] {
             Some(payload) => payload.bind(py),
-            None => {
-                let window = self.client.reserve().or_raise(py)?;
-                let window = window.ok_or_else(|| PyRuntimeError::new_err("no frame is reserved"))?;
-                self.payloads[frame].insert(Py::new(py, Payload(window))?).bind(py)
-            }
+            None => self.payloads[claim.frame()].insert(Py::new(py, Payload(claim.payload.clone()))?).bind(py),
         };
         memoryview(payload.as_any()).map(Some)
     }
 
     fn post(&mut self, py: Python<'_>, kind: u32, nbytes: usize) -> PyResult<u64> {
-        self.client.post(kind_of(py, kind)?, nbytes).or_raise(py)
+        let kind = kind_of(py, kind)?;
+        let frame_bytes = self.client.frame_bytes();
+        if nbytes > frame_bytes {
+            return Err(Error::FrameTooLarge { nbytes, frame_bytes }).or_raise(py);
+        }
+        let claim = self.reserved.take();
+        let claim = claim.ok_or_else(|| Error::Misused("post() without a frame: reserve() one first".to_owned()));
+        self.client.submit(claim.or_raise(py)?, kind, nbytes).or_raise(py)
     }
 
     #[pyo3(signature = (kind = 1, timeout = None))]
@@ -83,7 +108,7 @@ impl MailboxClient {
         let kind = kind_of(py, kind)?;
         with_bytes(payload, |bytes, nbytes| {
             // SAFETY: `with_bytes` holds the buffer during this call.
-            unsafe { slf.try_borrow_mut()?.client.send_raw(kind, bytes, nbytes) }.or_raise(py)
+            unsafe { slf.try_borrow_mut()?.send_raw(kind, bytes, nbytes) }.or_raise(py)
         })
     }
 
@@ -95,8 +120,15 @@ impl MailboxClient {
         for payload in payloads.try_iter()? {
             let queued = payload.and_then(|payload| {
                 with_bytes(&payload, |bytes, nbytes| {
+                    let mut this = slf.try_borrow_mut()?;
                     // SAFETY: `with_bytes` holds the buffer during this call.
-                    unsafe { slf.try_borrow_mut()?.client.queue_raw(kind, bytes, nbytes) }.or_raise(py)
+                    unsafe {
+                        match this.reserved {
+                            Some(_) => this.send_raw(kind, bytes, nbytes),
+                            None => this.client.queue_raw(kind, bytes, nbytes),
+                        }
+                    }
+                    .or_raise(py)
                 })
             });
             match queued {
@@ -139,8 +171,13 @@ impl MailboxClient {
         let py = slf.py();
         let kind = kind_of(py, kind)?;
         with_bytes(payload, |bytes, nbytes| {
+            let mut this = slf.try_borrow_mut()?;
             // SAFETY: `with_bytes` holds the buffer during this call.
-            unsafe { slf.try_borrow_mut()?.client.begin_call_raw(kind, bytes, nbytes) }.or_raise(py)
+            let ticket = unsafe { this.send_raw(kind, bytes, nbytes) }.or_raise(py)?;
+            if let Some(ticket) = ticket {
+                this.client.expect_reply(ticket);
+            }
+            Ok(ticket)
         })
     }
 
@@ -255,7 +292,7 @@ impl RequestFrame {
     fn set_nbytes(&mut self, py: Python<'_>, nbytes: usize) -> PyResult<()> {
         let frame_bytes = self.window()?.nbytes();
         if nbytes > frame_bytes {
-            return Err(simpler_ipc::Error::FrameTooLarge { nbytes, frame_bytes }).or_raise(py);
+            return Err(Error::FrameTooLarge { nbytes, frame_bytes }).or_raise(py);
         }
         self.nbytes = nbytes;
         Ok(())

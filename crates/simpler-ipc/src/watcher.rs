@@ -124,15 +124,16 @@ impl Watcher {
     fn remove(&self, id: u64) {
         let mut watches = self.lock();
         watches.entries.retain(|entry| entry.id != id);
-        if !watches.entries.is_empty() || watches.ended {
+        if !watches.entries.is_empty() {
             // The peer's descriptor may stay in the thread's poll until it next wakes: it holds a clone of the peer.
             return;
         }
-        watches.ended = true;
+        // It may be leaving by itself already: what it holds is to be gone when this returns all the same.
+        let leaving = std::mem::replace(&mut watches.ended, true);
         let thread = watches.thread.take();
         drop(watches);
         // The thread needs no lock but ours and no other thread, so this join is short.
-        if let (Ok(()), Some(thread)) = (self.nudge.nudge(), thread) {
+        if let (true, Some(thread)) = (leaving || self.nudge.nudge().is_ok(), thread) {
             let joined = thread.join();
             debug_assert!(joined.is_ok(), "the watcher panicked");
         }

@@ -114,10 +114,10 @@ mod linux {
             what: "fills a frame in place",
             before: Stage::send,
             act: |s| {
-                let window = s.client.reserve().unwrap().unwrap();
-                window.copy_from(&[9; 20]);
+                let claim = s.client.claim().unwrap().unwrap();
+                claim.payload.copy_from(&[9; 20]);
                 s.posted.push(vec![9; 20]);
-                s.client.post(Kind::Control, 20).unwrap();
+                s.client.submit(claim, Kind::Control, 20).unwrap();
             },
         },
         Act {

@@ -106,10 +106,11 @@ fn what_does_not_fit_is_refused_and_changes_nothing() {
         client.send(Kind::Task, &large),
         Err(Error::FrameTooLarge { nbytes, frame_bytes: FRAME_BYTES }) if nbytes == large.len()
     ));
-    let frame = client.reserve().unwrap().unwrap();
-    assert!(matches!(client.post(Kind::Task, FRAME_BYTES + 1), Err(Error::FrameTooLarge { .. })));
-    frame.copy_from(b"fits");
-    assert_eq!(client.post(Kind::Task, 4).unwrap(), 0);
+    let claim = client.claim().unwrap().unwrap();
+    assert!(matches!(client.submit(claim, Kind::Task, FRAME_BYTES + 1), Err(Error::FrameTooLarge { .. })));
+    let claim = client.claim().unwrap().unwrap();
+    claim.payload.copy_from(b"fits");
+    assert_eq!(client.submit(claim, Kind::Task, 4).unwrap(), 1);
     server.recv(&mut no_wait()).unwrap();
     assert!(matches!(server.reply(0, &large), Err(Error::FrameTooLarge { .. })));
     server.reply(1, b"too large").unwrap();
@@ -120,7 +121,6 @@ fn what_does_not_fit_is_refused_and_changes_nothing() {
 fn calls_out_of_turn_are_errors() {
     let region = region();
     let (mut client, mut server) = pair(&region);
-    assert!(matches!(client.post(Kind::Task, 0), Err(Error::Misused(_))));
     assert!(matches!(client.wait(&mut no_wait()), Err(Error::Misused(_))));
     assert!(matches!(server.reply(0, &[]), Err(Error::Misused(_))));
     assert!(client.poll().unwrap().is_none());
@@ -252,7 +252,7 @@ fn a_frame_that_should_be_free_and_is_not_is_an_error() {
     let region = region();
     let (mut client, _server) = pair(&region);
     region.window(FRAME, 1).unwrap().copy_from(&[1]);
-    assert!(matches!(client.reserve(), Err(Error::Corrupted(_))));
+    assert!(matches!(client.claim(), Err(Error::Corrupted(_))));
 }
 
 #[test]

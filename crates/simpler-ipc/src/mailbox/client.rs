@@ -61,6 +61,13 @@ pub struct Claim {
     pub payload: Window,
 }
 
+impl Claim {
+    /// The frame's number, from 0 to depth - 1.
+    pub fn frame(&self) -> usize {
+        self.turn.frame
+    }
+}
+
 /// A request whose reply goes to a call, not to `poll`.
 #[derive(Debug)]
 struct Call {
@@ -78,7 +85,6 @@ pub struct MailboxClient {
     next: Turn,
     /// The oldest request whose reply is not taken.
     oldest: Turn,
-    reserved: Option<Turn>,
     server: Ringer,
     waiter: Arc<ReplyWaiter>,
     calls: Vec<Call>,
@@ -104,7 +110,7 @@ impl MailboxClient {
         let waiter = Arc::new(ReplyWaiter { waiter, progress: Progress::at(next, oldest) });
         let server = Ringer::new(LaneHeader::requests);
         let (calls, kept) = (Vec::new(), VecDeque::new());
-        let mut client = MailboxClient { lane, next, oldest, reserved: None, server, waiter, calls, kept };
+        let mut client = MailboxClient { lane, next, oldest, server, waiter, calls, kept };
         // A predecessor was killed between taking a place in the lane and posting: the server waits for that frame.
         for hole in frames.iter().filter(|found| !is_posted(found) && found.turn.ticket < next.ticket) {
             client.give_up_turn(hole.turn)?;
@@ -132,28 +138,49 @@ impl MailboxClient {
     ///
     /// # Errors
     /// [`Error::Corrupted`].
+    #[inline]
     pub fn claim(&mut self) -> Result<Option<Claim>> {
         let Some(turn) = self.claim_turn()? else { return Ok(None) };
         let payload = self.lane.window(turn.frame, self.lane.frame_bytes)?;
         Ok(Some(Claim { turn, payload }))
     }
 
-    /// Hands a claimed frame, whose first `nbytes` are the request, to the server: its ticket.
+    /// Hands a claimed frame, whose first `nbytes` are the request, to the server: its ticket. On an error nothing was
+    /// sent, and the claim is given up.
     ///
     /// # Errors
-    /// [`Error::FrameTooLarge`], and the claim is given up; else as [`MailboxClient::post`].
+    /// [`Error::FrameTooLarge`]; [`Error::Misused`] if the server waits at a doorbell that this process has not mapped.
     pub fn submit(&mut self, claim: Claim, kind: Kind, nbytes: usize) -> Result<u64> {
-        if let Err(error) = self.lane.check_fits(nbytes) {
-            self.give_up(claim)?;
+        let turn = claim.turn;
+        if let Err(error) = self.lane.check_fits(nbytes).and_then(|()| self.server.refresh(&self.lane)) {
+            // What was wrong with the doorbell, if it was that, is the same here.
+            let _ = self.give_up(claim);
             return Err(error);
         }
-        self.hand_over(claim.turn, kind, nbytes)
+        self.lane.frame(turn.frame).post(turn.generation, Posted { kind, nbytes });
+        self.flush()?;
+        Ok(turn.ticket)
+    }
+
+    /// As [`MailboxClient::submit`], filling the frame with bytes that may lie in the mailbox itself.
+    ///
+    /// # Safety
+    /// `payload` is valid for reads of `nbytes`.
+    ///
+    /// # Errors
+    /// As [`MailboxClient::submit`].
+    pub unsafe fn submit_raw(&mut self, claim: Claim, kind: Kind, payload: *const u8, nbytes: usize) -> Result<u64> {
+        if nbytes <= self.lane.frame_bytes {
+            // SAFETY: the caller's promise.
+            unsafe { self.lane.fill(claim.turn.frame, payload, nbytes)? };
+        }
+        self.submit(claim, kind, nbytes)
     }
 
     /// Hands a claimed frame over with nothing to do.
     ///
     /// # Errors
-    /// As [`MailboxClient::post`].
+    /// [`Error::Misused`] as for [`MailboxClient::submit`]; it is given up all the same.
     pub fn give_up(&mut self, claim: Claim) -> Result<()> {
         self.give_up_turn(claim.turn)
     }
@@ -181,54 +208,10 @@ impl MailboxClient {
         Ok(Some(turn))
     }
 
-    #[inline]
-    fn hand_over(&mut self, turn: Turn, kind: Kind, nbytes: usize) -> Result<u64> {
-        self.lane.frame(turn.frame).post(turn.generation, Posted { kind, nbytes });
-        self.flush()?;
-        Ok(turn.ticket)
-    }
-
-    /// The whole payload of the next free frame, to be filled and posted; `None` when every frame is in flight. The
-    /// same frame again until it is posted.
+    /// Claims a frame, copies and submits: the ticket; `None` when every frame is in flight.
     ///
     /// # Errors
-    /// [`Error::Corrupted`].
-    pub fn reserve(&mut self) -> Result<Option<Window>> {
-        match self.reserve_frame()? {
-            Some(frame) => self.lane.window(frame, self.lane.frame_bytes).map(Some),
-            None => Ok(None),
-        }
-    }
-
-    /// As [`MailboxClient::reserve`], without the window: the frame's number, from 0 to depth - 1.
-    ///
-    /// # Errors
-    /// [`Error::Corrupted`].
-    pub fn reserve_frame(&mut self) -> Result<Option<usize>> {
-        if self.reserved.is_none() {
-            self.reserved = self.claim_turn()?;
-        }
-        Ok(self.reserved.map(|turn| turn.frame))
-    }
-
-    /// Hands the reserved frame, whose first `nbytes` are the request, to the server: its ticket.
-    ///
-    /// # Errors
-    /// [`Error::FrameTooLarge`]; [`Error::Misused`] if nothing is reserved, or if the server waits at a doorbell that
-    /// this process has not mapped; [`Error::Corrupted`].
-    pub fn post(&mut self, kind: Kind, nbytes: usize) -> Result<u64> {
-        let reserved = self.reserved;
-        let turn = reserved.ok_or_else(|| Error::Misused("post() without a frame: reserve() one first".to_owned()))?;
-        self.lane.check_fits(nbytes)?;
-        self.server.refresh(&self.lane)?;
-        self.reserved = None;
-        self.hand_over(turn, kind, nbytes)
-    }
-
-    /// Reserves, copies and posts: the ticket; `None` when every frame is in flight.
-    ///
-    /// # Errors
-    /// As [`MailboxClient::post`].
+    /// As [`MailboxClient::submit`].
     #[inline]
     pub fn send(&mut self, kind: Kind, payload: &[u8]) -> Result<Option<u64>> {
         // SAFETY: a slice is valid for its length.
@@ -241,7 +224,7 @@ impl MailboxClient {
     /// `payload` is valid for reads of `nbytes`.
     ///
     /// # Errors
-    /// As [`MailboxClient::post`].
+    /// As [`MailboxClient::submit`].
     #[inline]
     pub unsafe fn send_raw(&mut self, kind: Kind, payload: *const u8, nbytes: usize) -> Result<Option<u64>> {
         // SAFETY: the caller's promise.
@@ -257,18 +240,12 @@ impl MailboxClient {
     /// `payload` is valid for reads of `nbytes`.
     ///
     /// # Errors
-    /// As [`MailboxClient::post`].
+    /// As [`MailboxClient::submit`].
     #[inline]
     pub unsafe fn queue_raw(&mut self, kind: Kind, payload: *const u8, nbytes: usize) -> Result<Option<u64>> {
         self.lane.check_fits(nbytes)?;
         self.server.refresh(&self.lane)?;
-        let turn = match self.reserved.take() {
-            Some(turn) => turn,
-            None => match self.claim_turn()? {
-                Some(turn) => turn,
-                None => return Ok(None),
-            },
-        };
+        let Some(turn) = self.claim_turn()? else { return Ok(None) };
         // SAFETY: the caller's promise.
         unsafe { self.lane.fill(turn.frame, payload, nbytes)? };
         self.lane.frame(turn.frame).post(turn.generation, Posted { kind, nbytes });
@@ -287,7 +264,7 @@ impl MailboxClient {
     /// Sends payloads until every frame is in flight: how many went.
     ///
     /// # Errors
-    /// As [`MailboxClient::post`]; those before the one that caused it are sent.
+    /// As [`MailboxClient::submit`]; those before the one that caused it are sent.
     pub fn send_many<'a>(&mut self, kind: Kind, payloads: impl IntoIterator<Item = &'a [u8]>) -> Result<usize> {
         let mut sent = 0;
         let mut outcome = Ok(());
@@ -354,19 +331,9 @@ impl MailboxClient {
         self.take_oldest(take)
     }
 
-    /// Sends a request whose reply is for [`MailboxClient::take_reply`], and not for `poll`: its ticket; `None` when
-    /// every frame is in flight ([`MailboxClient::make_room`] helps).
-    ///
-    /// # Safety
-    /// `payload` is valid for reads of `nbytes`.
-    ///
-    /// # Errors
-    /// As [`MailboxClient::post`].
-    pub unsafe fn begin_call_raw(&mut self, kind: Kind, payload: *const u8, nbytes: usize) -> Result<Option<u64>> {
-        // SAFETY: the caller's promise.
-        let ticket = unsafe { self.send_raw(kind, payload, nbytes) }?;
-        self.calls.extend(ticket.map(|ticket| Call { ticket, reply: None, abandoned: false }));
-        Ok(ticket)
+    /// From now on the reply to `ticket`, just sent, is for [`MailboxClient::take_reply`], and not for `poll`.
+    pub fn expect_reply(&mut self, ticket: u64) {
+        self.calls.push(Call { ticket, reply: None, abandoned: false });
     }
 
     /// The reply to a call, if it is there. Replies that come before it are put where they belong.
@@ -434,7 +401,7 @@ impl MailboxClient {
     /// comes.
     ///
     /// # Errors
-    /// As [`MailboxClient::post`] and [`MailboxClient::wait`].
+    /// As [`MailboxClient::submit`] and [`MailboxClient::wait`].
     pub fn call(&mut self, kind: Kind, payload: &[u8], patience: &mut Patience<'_>) -> Result<Reply> {
         self.call_with(kind, payload, patience, |view| view.to_reply())
     }

@@ -1,7 +1,7 @@
 //! Mailboxes: an ordered lane of request/reply frames between one client and one server.
 //!
-//! A mailbox is `depth` frames, used in turn. The client reserves the next free frame, writes a request into it in
-//! place and posts it; the server receives requests in order, reads them in place, and replies to them in order,
+//! A mailbox is `depth` frames, used in turn. The client claims the next free frame, writes a request into it in
+//! place and submits it; the server receives requests in order, reads them in place, and replies to them in order,
 //! in the same frame. Depth 1 is the classic mailbox; a deeper one keeps the server busy while the client thinks.
 //!
 //! ```text

@@ -28,12 +28,13 @@ impl SharedClient {
     /// As [`MailboxClient::call`].
     pub fn call(&self, kind: Kind, payload: &[u8], patience: &mut Patience<'_>) -> Result<Reply> {
         let ticket = loop {
-            // SAFETY: a slice is valid for its length.
-            let begun = unsafe { self.lock().begin_call_raw(kind, payload.as_ptr(), payload.len()) }?;
-            match begun {
-                Some(ticket) => break ticket,
-                None => self.waiter.wait_for_room(patience)?,
+            let mut client = self.lock();
+            if let Some(ticket) = client.send(kind, payload)? {
+                client.expect_reply(ticket);
+                break ticket;
             }
+            drop(client);
+            self.waiter.wait_for_room(patience)?;
             self.lock().make_room()?;
         };
         loop {

@@ -98,12 +98,17 @@ pub fn mailbox(bytes: &[u8]) {
                 match call {
                     3 => tried(client.send(Kind::Task, &vec![7; script.byte() % (frame_bytes + 2)])),
                     4 => {
-                        if let Some(Some(window)) = typed(client.reserve()) {
-                            assert!(region.contains(window.as_ptr() as usize, frame_bytes));
-                            window.copy_from(&vec![8; frame_bytes]);
+                        if let Some(Some(claim)) = typed(client.claim()) {
+                            assert!(region.contains(claim.payload.as_ptr() as usize, frame_bytes));
+                            claim.payload.copy_from(&vec![8; frame_bytes]);
+                            tried(client.submit(claim, Kind::Control, script.byte() % (frame_bytes + 2)));
                         }
                     }
-                    5 => tried(client.post(Kind::Control, script.byte() % (frame_bytes + 2))),
+                    5 => {
+                        if let Some(Some(claim)) = typed(client.claim()) {
+                            tried(client.give_up(claim));
+                        }
+                    }
                     6 => {
                         if let Some(Some(reply)) = typed(client.poll()) {
                             assert!(reply.payload.len() <= frame_bytes);

@@ -189,8 +189,9 @@ impl<'a> Client<'a> {
             if random.one_in(2) {
                 return self.client.send(kind_of(serial), &bytes);
             }
-            self.client.reserve()?.expect("a frame is free").copy_from(&bytes);
-            self.client.post(kind_of(serial), bytes.len()).map(Some)
+            let claim = self.client.claim()?.expect("a frame is free");
+            claim.payload.copy_from(&bytes);
+            self.client.submit(claim, kind_of(serial), bytes.len()).map(Some)
         })?;
         self.desk.posted(serial, ticket.expect("a frame is free"));
         ledger.sending.set(0);
