@@ -302,8 +302,8 @@ class MailboxClient:
     def reserve(self) -> memoryview | None:
         """The whole payload of the next free frame, writable; None when all are in flight.
 
-        Fill it, then `post`. Until then it is the same frame again, and the one that `send` and `call` use. Do not write
-        to it after posting. For one thread, without the cost of a `with` block; see `request`.
+        Fill it, then `post`. Until then it is the same frame again, and the one that `send` and `call` use. Do not
+        write to it after posting. For one thread, without the cost of a `with` block; see `request`.
         """
 
     def post(self, kind: int, nbytes: int) -> int:
