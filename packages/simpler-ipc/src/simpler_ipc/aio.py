@@ -65,7 +65,7 @@ class _Calls:
         self.listen(client)
 
     def take_replies(self, client: MailboxClient) -> None:
-        for ticket in sorted(self.pending):
+        for ticket in list(self.pending):  # in the order of their requests, which is that of the replies
             reply = client.take(ticket)
             if reply is None:
                 break
@@ -129,4 +129,5 @@ async def call(client: MailboxClient, kind: int, payload: Buffer, timeout: float
             raise
         raise WaitTimeout(f"waited {timeout:.3f} s for a reply") from None
     finally:
-        calls.end(client, future)
+        if not future.done() or future.cancelled():
+            calls.end(client, future)
