@@ -10,7 +10,6 @@ use simpler_ipc::{Claim, Error, Kind, Window};
 
 use crate::bytes::{fill_view, memoryview, with_bytes, Payload};
 use crate::errors::OrRaise;
-use crate::mailbox::kind_of;
 use crate::notifier::Notifier;
 use crate::peer::Peer;
 use crate::reply::Reply;
@@ -359,4 +358,9 @@ impl RequestFrame {
         // SAFETY: Python made the view; it owns `payload`, which keeps its bytes mapped.
         unsafe { fill_view(payload.as_any(), view, window.as_ptr(), window.nbytes(), flags) }
     }
+}
+
+/// A kind as Python gives it.
+fn kind_of(py: Python<'_>, kind: u32) -> PyResult<Kind> {
+    Kind::try_from(kind).or_raise(py)
 }

@@ -2,7 +2,6 @@
 
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
-use simpler_ipc::Kind;
 
 use crate::client::MailboxClient;
 use crate::doorbell::Doorbell;
@@ -64,9 +63,4 @@ impl Mailbox {
     fn __repr__(&self) -> String {
         format!("Mailbox(depth={}, frame_bytes={})", self.mailbox.depth(), self.mailbox.frame_bytes())
     }
-}
-
-/// A kind as Python gives it.
-pub fn kind_of(py: Python<'_>, kind: u32) -> PyResult<Kind> {
-    Kind::try_from(kind).or_raise(py)
 }

@@ -1,9 +1,8 @@
 //! What can go wrong, one variant for each thing a caller may want to tell apart.
 
+use std::fmt;
 use std::io;
 use std::time::Duration;
-
-use crate::peer::Exit;
 
 /// The result of everything in this crate that can fail.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -154,6 +153,26 @@ pub enum Error {
         /// Its answer.
         source: io::Error,
     },
+}
+
+/// How a process ended. Neither is known of a process that is not a child of this one, or that another thread or
+/// library has reaped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Exit {
+    /// What it passed to `exit`.
+    pub status: Option<i32>,
+    /// The signal that killed it.
+    pub signal: Option<i32>,
+}
+
+impl fmt::Display for Exit {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.status, self.signal) {
+            (Some(status), _) => write!(formatter, "it exited with status {status}"),
+            (None, Some(signal)) => write!(formatter, "it was killed by signal {signal}"),
+            (None, None) => write!(formatter, "how is not known, it is not a child of this process"),
+        }
+    }
 }
 
 impl Error {

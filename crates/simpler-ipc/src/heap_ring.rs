@@ -36,7 +36,7 @@ use crate::protocol::sync::{AtomicU64, Ordering};
 use crate::region::{Overlaid, Region};
 use crate::sys;
 use crate::wait::{wait_for, Patience};
-use crate::wait_set::Watched;
+use crate::watched::Watched;
 
 const PAGE: usize = 4096;
 /// The first bits of the geometry word: what a ring of this layout is known by.

@@ -115,15 +115,16 @@ pub mod spin;
 mod sys;
 pub mod wait;
 pub mod wait_set;
+mod watched;
 mod watcher;
 
 pub use doorbell::Doorbell;
-pub use error::{Error, Result};
+pub use error::{Error, Exit, Result};
 pub use heap_ring::{HeapRing, HeapRingStats};
 pub use mailbox::{Claim, Mailbox, MailboxClient, MailboxServer, Reply, ReplyView, Request, SharedClient, LOST};
 pub use named::{named_regions, NamedRegion};
 pub use notifier::Notifier;
-pub use peer::{exit_with, Exit, Peer};
+pub use peer::{exit_with, Peer};
 pub use protocol::frame::{Kind, Status};
 pub use region::{Region, SharedBytes, Window};
 pub use wait::{Interrupted, Limit, Patience};

@@ -1,34 +1,13 @@
 //! Peers: other processes, each held by a descriptor that means that process and no later one with its number.
 
-use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Exit, Result};
 use crate::sys;
 use crate::wait::Patience;
-
-/// How a process ended. Neither is known of a process that is not a child of this one, or that another thread or
-/// library has reaped.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Exit {
-    /// What it passed to `exit`.
-    pub status: Option<i32>,
-    /// The signal that killed it.
-    pub signal: Option<i32>,
-}
-
-impl fmt::Display for Exit {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (self.status, self.signal) {
-            (Some(status), _) => write!(formatter, "it exited with status {status}"),
-            (None, Some(signal)) => write!(formatter, "it was killed by signal {signal}"),
-            (None, None) => write!(formatter, "how is not known, it is not a child of this process"),
-        }
-    }
-}
 
 /// Another process. Clones are the same peer.
 #[derive(Debug, Clone)]

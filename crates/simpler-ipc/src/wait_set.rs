@@ -2,115 +2,14 @@
 //! harvest of what has come, fair to all.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 
 use crate::doorbell::Doorbell;
 use crate::error::{Error, Result};
 use crate::mailbox::{MailboxClient, Reply};
 use crate::peer::Peer;
 use crate::spin::UNKNOWN_CPU;
-use crate::sys;
 use crate::wait::{wait_for, Patience};
-use crate::watcher::Watch;
-
-/// Peers whose death rings a doorbell.
-#[derive(Debug)]
-pub(crate) struct Watched {
-    pid: i32,
-    doorbell: Doorbell,
-    peers: Mutex<Vec<WatchedPeer>>,
-}
-
-#[derive(Debug)]
-struct WatchedPeer {
-    peer: Peer,
-    watch: Watch,
-    reported: bool,
-}
-
-impl Watched {
-    pub(crate) fn new(doorbell: Doorbell) -> Self {
-        Watched { pid: sys::current_pid(), doorbell, peers: Mutex::new(Vec::new()) }
-    }
-
-    pub(crate) fn doorbell(&self) -> &Doorbell {
-        &self.doorbell
-    }
-
-    pub(crate) fn watch(&self, peer: &Peer) -> Result<()> {
-        let mut peers = self.lock()?;
-        if !peers.iter().any(|watched| watched.peer.is(peer)) {
-            let watch = Watch::start(peer, &self.doorbell)?;
-            peers.push(WatchedPeer { peer: peer.clone(), watch, reported: false });
-        }
-        Ok(())
-    }
-
-    pub(crate) fn forget(&self, peer: &Peer) {
-        // What an inherited lock keeps from us is watched by nobody here.
-        if let Ok(mut peers) = self.lock() {
-            peers.retain(|watched| !watched.peer.is(peer));
-        }
-    }
-
-    pub(crate) fn forget_all(&self) {
-        if let Ok(mut peers) = self.lock() {
-            peers.clear();
-        }
-    }
-
-    /// The error of the first peer found dead.
-    pub(crate) fn check(&self) -> Result<()> {
-        for watched in self.lock()?.iter_mut() {
-            self.keep_watching(watched)?;
-            if watched.peer.is_gone() {
-                return Err(watched.peer.death());
-            }
-        }
-        Ok(())
-    }
-
-    /// A peer found dead that was not reported before: reported now.
-    fn next_death(&self) -> Result<Option<Peer>> {
-        for watched in self.lock()?.iter_mut() {
-            self.keep_watching(watched)?;
-            if watched.peer.is_gone() && !watched.reported {
-                watched.reported = true;
-                return Ok(Some(watched.peer.clone()));
-            }
-        }
-        Ok(None)
-    }
-
-    /// Its report came at a bad time: it is reported again.
-    fn unreport(&self, peer: &Peer) {
-        if let Ok(mut peers) = self.lock() {
-            for watched in peers.iter_mut().filter(|watched| watched.peer.is(peer)) {
-                watched.reported = false;
-            }
-        }
-    }
-
-    fn keep_watching(&self, watched: &mut WatchedPeer) -> Result<()> {
-        if !watched.watch.is_here() {
-            watched.watch = Watch::start(&watched.peer, &self.doorbell)?;
-        }
-        watched.watch.check()
-    }
-
-    fn lock(&self) -> Result<MutexGuard<'_, Vec<WatchedPeer>>> {
-        match self.peers.try_lock() {
-            Ok(peers) => Ok(peers),
-            Err(TryLockError::Poisoned(peers)) => Ok(peers.into_inner()),
-            // A thread of the parent had it when this process was forked, and is not here to let go of it.
-            Err(TryLockError::WouldBlock) if self.pid != sys::current_pid() => Err(Error::Misused(
-                "a thread of the parent was using this object when this process was forked: make another here"
-                    .to_owned(),
-            )),
-            Err(TryLockError::WouldBlock) => Ok(self.peers.lock().unwrap_or_else(PoisonError::into_inner)),
-        }
-    }
-}
+use crate::watched::Watched;
 
 /// One wait for whatever rings a doorbell and for the death of any watched peer.
 #[derive(Debug)]

@@ -3,54 +3,19 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::{Found, Lane, LaneWaiter, Progress, Ringer, Turn};
+use super::reply::{Reply, ReplyView};
+use super::ringer::Ringer;
+use super::waiters::{LaneWaiter, Progress, ReplyWaiter};
+use super::{Found, Lane, Turn};
 use crate::doorbell::Doorbell;
 use crate::error::{Error, Result};
 use crate::peer::Peer;
-use crate::protocol::frame::{Kind, Posted, State, Status};
+use crate::protocol::frame::{Kind, Posted, State};
 use crate::protocol::lane::LaneHeader;
 use crate::protocol::sync::Ordering;
-use crate::region::{SharedBytes, Window};
+use crate::region::Window;
 use crate::spin::Spin;
 use crate::wait::Patience;
-
-/// A reply, copied out of its frame.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Reply {
-    /// That of the request: 0, 1, 2… in the order of posting.
-    pub ticket: u64,
-    /// The kind of the request.
-    pub kind: Kind,
-    /// How it ended.
-    pub status: Status,
-    /// What it means is between client and server.
-    pub code: i32,
-    /// What the server sent: its message if it failed.
-    pub payload: Vec<u8>,
-}
-
-/// A reply still in its frame.
-#[derive(Debug, Clone, Copy)]
-pub struct ReplyView<'a> {
-    /// That of the request.
-    pub ticket: u64,
-    /// The kind of the request.
-    pub kind: Kind,
-    /// How it ended.
-    pub status: Status,
-    /// What it means is between client and server.
-    pub code: i32,
-    /// What the server sent, in place.
-    pub payload: SharedBytes<'a>,
-}
-
-impl ReplyView<'_> {
-    /// A copy of it.
-    pub fn to_reply(&self) -> Reply {
-        let ReplyView { ticket, kind, status, code, payload } = *self;
-        Reply { ticket, kind, status, code, payload: payload.to_vec() }
-    }
-}
 
 /// A frame that is being filled: its place in the lane is taken.
 #[derive(Debug)]
@@ -284,7 +249,7 @@ impl MailboxClient {
     }
 
     /// Takes a request back that the server has not taken: true if it is certain that it never will. Its reply, with
-    /// [`Status::Cancelled`], comes in its turn. False if it is too late, or if it cannot be told: the reply will tell.
+    /// [`Status::Cancelled`](crate::Status::Cancelled), comes in its turn. False if it is too late, or if it cannot be told: the reply will tell.
     ///
     /// # Errors
     /// [`Error::Misused`] if no request with that ticket is in flight.
@@ -524,70 +489,5 @@ impl MailboxClient {
     /// Ends what [`MailboxClient::watch`] began: when a successor has taken the peer's place.
     pub fn forget(&self, peer: &Peer) {
         self.waiter.waiter.watched.forget(peer);
-    }
-}
-
-/// See [`MailboxClient::waiter`]. Several threads may wait at a time.
-#[derive(Debug)]
-pub struct ReplyWaiter {
-    waiter: LaneWaiter,
-    progress: Progress,
-}
-
-impl ReplyWaiter {
-    /// Waits until the oldest request's reply is there, or was taken meanwhile.
-    ///
-    /// # Errors
-    /// As [`MailboxClient::wait`].
-    pub fn wait(&self, patience: &mut Patience<'_>) -> Result<()> {
-        self.wait_for(self.progress.ended(), patience)
-    }
-
-    /// Waits until the oldest request's reply is there, or that to `ticket` was taken by another thread.
-    ///
-    /// # Errors
-    /// As [`MailboxClient::wait`].
-    pub fn wait_for(&self, ticket: u64, patience: &mut Patience<'_>) -> Result<()> {
-        if ticket >= self.progress.begun() {
-            return Err(Error::Misused("waiting for a reply with no request in flight".to_owned()));
-        }
-        let turn = Turn::at(ticket, self.waiter.lane.depth);
-        self.waiter.wait(patience, "a reply", || self.look_for(turn))
-    }
-
-    /// Waits until a frame is free, or may be made so by taking the oldest reply.
-    ///
-    /// # Errors
-    /// As [`MailboxClient::wait`].
-    pub fn wait_for_room(&self, patience: &mut Patience<'_>) -> Result<()> {
-        let depth = self.waiter.lane.depth as u64;
-        self.waiter.wait(patience, "a free frame", || match self.progress.begun().checked_sub(depth) {
-            Some(blocking) => self.look_for(Turn::at(blocking, self.waiter.lane.depth)),
-            None => Ok(Some(())),
-        })
-    }
-
-    /// Wakes those who wait, to ask whether they should go on.
-    pub(crate) fn wake(&self) {
-        self.waiter.watched.doorbell().bell().ring();
-    }
-
-    #[inline]
-    fn look_for(&self, wanted: Turn) -> Result<Option<()>> {
-        let lane = &self.waiter.lane;
-        loop {
-            let oldest = self.progress.ended();
-            if oldest > wanted.ticket {
-                return Ok(Some(()));
-            }
-            // Mostly it is the one that is wanted: no division.
-            let turn = if oldest == wanted.ticket { wanted } else { Turn::at(oldest, lane.depth) };
-            let found = lane.frame(turn.frame).finished(turn.generation, lane.frame_bytes);
-            // If another thread has taken it meanwhile, what was found is of a later use; and the next reply may be there
-            // already, its ring over.
-            if matches!(found, Ok(Some(_))) || oldest == self.progress.ended() {
-                return Ok(found?.map(|_| ()));
-            }
-        }
     }
 }

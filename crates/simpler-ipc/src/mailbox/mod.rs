@@ -15,15 +15,19 @@
 //! (`protocol::frame`), nothing else is kept.
 
 mod client;
+mod reply;
+mod ringer;
 mod server;
 mod shared_client;
+mod waiters;
 
-pub use client::{Claim, MailboxClient, Reply, ReplyView, ReplyWaiter};
-pub use server::{MailboxServer, Request, RequestWaiter, LOST};
+pub use client::{Claim, MailboxClient};
+pub use reply::{Reply, ReplyView};
+pub use server::{MailboxServer, Request, LOST};
 pub use shared_client::SharedClient;
+pub use waiters::{ReplyWaiter, RequestWaiter};
 
 use std::ptr;
-use std::sync::atomic::{AtomicU64, Ordering as ProcessOrdering};
 use std::sync::Arc;
 
 use crate::doorbell::Doorbell;
@@ -31,11 +35,9 @@ use crate::error::{Error, Result};
 use crate::protocol::bell::Bell;
 use crate::protocol::frame::{FrameHeader, State, Word};
 use crate::protocol::lane::{Elsewhere, LaneHeader, Waiting};
-use crate::protocol::sync::{fence, Ordering};
+use crate::protocol::sync::Ordering;
 use crate::region::{Overlaid, Region, SharedBytes, Window};
-use crate::spin::{current_cpu, Spin};
-use crate::wait::{wait_for, Patience};
-use crate::wait_set::Watched;
+use crate::spin::Spin;
 
 const FRAME_HEADER: usize = 24;
 const FRAME_ALIGN: usize = 128;
@@ -85,39 +87,6 @@ struct Found {
     turn: Turn,
     /// That use's state; `None` if it has not begun.
     state: Option<State>,
-}
-
-/// How many requests one side has begun and ended its work on: for those of its threads that wait while it is in use.
-#[derive(Debug)]
-struct Progress {
-    /// Posted, or received.
-    begun: AtomicU64,
-    /// Reply taken, or given.
-    ended: AtomicU64,
-}
-
-impl Progress {
-    fn at(begun: Turn, ended: Turn) -> Self {
-        Progress { begun: AtomicU64::new(begun.ticket), ended: AtomicU64::new(ended.ticket) }
-    }
-
-    #[inline]
-    fn set_begun(&self, turn: Turn) {
-        self.begun.store(turn.ticket, ProcessOrdering::Release);
-    }
-
-    #[inline]
-    fn set_ended(&self, turn: Turn) {
-        self.ended.store(turn.ticket, ProcessOrdering::Release);
-    }
-
-    fn begun(&self) -> u64 {
-        self.begun.load(ProcessOrdering::Acquire)
-    }
-
-    fn ended(&self) -> u64 {
-        self.ended.load(ProcessOrdering::Acquire)
-    }
 }
 
 /// A mailbox in a region. Clones are the same mailbox.
@@ -312,106 +281,5 @@ impl Lane {
             return Err(Error::FrameTooLarge { nbytes, frame_bytes: self.frame_bytes });
         }
         Ok(())
-    }
-}
-
-/// How to wake the other side, wherever it sleeps.
-#[derive(Debug)]
-struct Ringer {
-    waiting: fn(&LaneHeader) -> &Waiting,
-    generation: u32,
-    elsewhere: Option<Doorbell>,
-}
-
-impl Ringer {
-    fn new(waiting: fn(&LaneHeader) -> &Waiting) -> Self {
-        Ringer { waiting, generation: 0, elsewhere: None }
-    }
-
-    /// Learns where the other side sleeps, if that has changed: false while it is changing.
-    #[inline]
-    fn refresh(&mut self, lane: &Lane) -> Result<bool> {
-        if (self.waiting)(lane.header()).generation() == self.generation {
-            return Ok(true);
-        }
-        self.learn(lane)
-    }
-
-    #[cold]
-    fn learn(&mut self, lane: &Lane) -> Result<bool> {
-        let Some((generation, place)) = (self.waiting)(lane.header()).place() else { return Ok(false) };
-        self.elsewhere = if place.region == 0 { None } else { Some(find_doorbell(lane, place)?) };
-        self.generation = generation;
-        Ok(true)
-    }
-
-    /// Rings there, after frames were handed over.
-    #[inline]
-    fn ring(&mut self, lane: &Lane) -> Result<()> {
-        fence(Ordering::SeqCst);
-        if self.refresh(lane)? {
-            match &self.elsewhere {
-                None => (self.waiting)(lane.header()).own.wake_sleepers(),
-                Some(doorbell) => doorbell.ring(),
-            }
-        }
-        // Else nobody sleeps there: who changes the place looks for frames afterwards.
-        Ok(())
-    }
-}
-
-fn find_doorbell(lane: &Lane, place: Elsewhere) -> Result<Doorbell> {
-    let region = if place.region == lane.region.identity() {
-        lane.region.clone()
-    } else {
-        Region::find(place.region).ok_or_else(|| {
-            Error::Misused(
-                "the other side of a mailbox waits at a doorbell in a region that is not mapped in this process; \
-                 map that region here (inherit it by fork, or Region.from_fd) before using the mailbox"
-                    .to_owned(),
-            )
-        })?
-    };
-    let offset = usize::try_from(place.offset).unwrap_or(usize::MAX);
-    Doorbell::new(&region, offset)
-        .map_err(|error| Error::Corrupted(format!("the other side of a mailbox names an impossible doorbell: {error}")))
-}
-
-/// How one side waits for the other. Clones of the `Arc` it lives in can wait while the side itself is in use.
-#[derive(Debug)]
-struct LaneWaiter {
-    lane: Arc<Lane>,
-    own: fn(&LaneHeader) -> &Waiting,
-    other: fn(&LaneHeader) -> &Waiting,
-    watched: Watched,
-}
-
-impl LaneWaiter {
-    /// `own` is where this side waits, at `doorbell` or, after `spin`, at a bell of the mailbox's.
-    fn new(
-        lane: Arc<Lane>,
-        own: fn(&LaneHeader) -> &Waiting,
-        other: fn(&LaneHeader) -> &Waiting,
-        doorbell: Option<&Doorbell>,
-        spin: Spin,
-    ) -> Result<Self> {
-        let watched = Watched::new(lane.settle(own(lane.header()), doorbell, spin)?);
-        Ok(LaneWaiter { lane, own, other, watched })
-    }
-
-    fn wait(
-        &self,
-        patience: &mut Patience<'_>,
-        what: &'static str,
-        look: impl FnMut() -> Result<Option<()>>,
-    ) -> Result<()> {
-        let doorbell = self.watched.doorbell();
-        let (own, other) = ((self.own)(self.lane.header()), (self.other)(self.lane.header()));
-        doorbell.spin().set_other_cpu(other.cpu.load(Ordering::Relaxed));
-        let cpu = current_cpu();
-        if own.cpu.load(Ordering::Relaxed) != cpu {
-            own.cpu.store(cpu, Ordering::Relaxed);
-        }
-        wait_for(doorbell.bell(), doorbell.spin(), patience, what, look, || self.watched.check())
     }
 }

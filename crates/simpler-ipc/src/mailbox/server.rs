@@ -4,7 +4,9 @@ use std::collections::VecDeque;
 use std::fmt::Display;
 use std::sync::Arc;
 
-use super::{Found, Lane, LaneWaiter, Progress, Ringer, Turn};
+use super::ringer::Ringer;
+use super::waiters::{check_room, LaneWaiter, Progress, RequestWaiter};
+use super::{Found, Lane, Turn};
 use crate::doorbell::Doorbell;
 use crate::error::{Error, Result};
 use crate::peer::Peer;
@@ -273,45 +275,4 @@ fn fitting(message: &str, nbytes: usize) -> &str {
         end -= 1;
     }
     &message[..end]
-}
-
-/// The frame of the next request may be that of one not replied to: then it cannot come.
-fn check_room(lane: &Lane, next: u64, oldest: u64) -> Result<()> {
-    if next.wrapping_sub(oldest) >= lane.depth as u64 {
-        return Err(Error::Misused(format!(
-            "all {} frames are received and none is replied to: reply() first",
-            lane.depth
-        )));
-    }
-    Ok(())
-}
-
-/// See [`MailboxServer::waiter`].
-#[derive(Debug)]
-pub struct RequestWaiter {
-    waiter: LaneWaiter,
-    progress: Progress,
-}
-
-impl RequestWaiter {
-    /// Waits until the next request is there.
-    ///
-    /// # Errors
-    /// As [`MailboxServer::recv`].
-    pub fn wait(&self, patience: &mut Patience<'_>) -> Result<()> {
-        let lane = &self.waiter.lane;
-        let mut turn = Turn::at(self.progress.begun(), lane.depth);
-        self.waiter.wait(patience, "a request", || loop {
-            let (next, oldest) = (self.progress.begun(), self.progress.ended());
-            check_room(lane, next, oldest)?;
-            if next != turn.ticket {
-                turn = Turn::at(next, lane.depth);
-            }
-            let found = lane.frame(turn.frame).peek(turn.generation, lane.frame_bytes);
-            // As for replies: what another thread has received meanwhile was not meant.
-            if next == self.progress.begun() {
-                return Ok((found? != Next::Nothing).then_some(()));
-            }
-        })
-    }
 }

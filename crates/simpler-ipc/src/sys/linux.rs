@@ -16,8 +16,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
 use rustix::thread::futex;
 use rustix::time::Timespec;
 
-use crate::error::{Error, Result};
-use crate::peer::Exit;
+use crate::error::{Error, Exit, Result};
 use crate::protocol::futex::Slept;
 
 /// Anonymous memory of `nbytes`, zero, which nobody can shrink or grow: no access to a mapping of it can fault.

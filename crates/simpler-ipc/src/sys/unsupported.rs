@@ -6,8 +6,7 @@ use std::sync::atomic::AtomicU32;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crate::error::{Error, Result};
-use crate::peer::Exit;
+use crate::error::{Error, Exit, Result};
 use crate::protocol::futex::Slept;
 
 fn unsupported<T>(what: &'static str) -> Result<T> {

@@ -1,0 +1,192 @@
+//! Waiting for the other side, apart from the client or server that waits: those are free meanwhile.
+
+use std::sync::atomic::{AtomicU64, Ordering as ProcessOrdering};
+use std::sync::Arc;
+
+use super::{Lane, Turn};
+use crate::doorbell::Doorbell;
+use crate::error::{Error, Result};
+use crate::protocol::frame::Next;
+use crate::protocol::lane::{LaneHeader, Waiting};
+use crate::protocol::sync::Ordering;
+use crate::spin::{current_cpu, Spin};
+use crate::wait::{wait_for, Patience};
+use crate::watched::Watched;
+
+/// How many requests one side has begun and ended its work on: for those of its threads that wait while it is in use.
+#[derive(Debug)]
+pub(super) struct Progress {
+    /// Posted, or received.
+    begun: AtomicU64,
+    /// Reply taken, or given.
+    ended: AtomicU64,
+}
+
+impl Progress {
+    pub(super) fn at(begun: Turn, ended: Turn) -> Self {
+        Progress { begun: AtomicU64::new(begun.ticket), ended: AtomicU64::new(ended.ticket) }
+    }
+
+    #[inline]
+    pub(super) fn set_begun(&self, turn: Turn) {
+        self.begun.store(turn.ticket, ProcessOrdering::Release);
+    }
+
+    #[inline]
+    pub(super) fn set_ended(&self, turn: Turn) {
+        self.ended.store(turn.ticket, ProcessOrdering::Release);
+    }
+
+    pub(super) fn begun(&self) -> u64 {
+        self.begun.load(ProcessOrdering::Acquire)
+    }
+
+    pub(super) fn ended(&self) -> u64 {
+        self.ended.load(ProcessOrdering::Acquire)
+    }
+}
+
+/// How one side waits for the other. Clones of the `Arc` it lives in can wait while the side itself is in use.
+#[derive(Debug)]
+pub(super) struct LaneWaiter {
+    pub(super) lane: Arc<Lane>,
+    own: fn(&LaneHeader) -> &Waiting,
+    other: fn(&LaneHeader) -> &Waiting,
+    pub(super) watched: Watched,
+}
+
+impl LaneWaiter {
+    /// `own` is where this side waits, at `doorbell` or, after `spin`, at a bell of the mailbox's.
+    pub(super) fn new(
+        lane: Arc<Lane>,
+        own: fn(&LaneHeader) -> &Waiting,
+        other: fn(&LaneHeader) -> &Waiting,
+        doorbell: Option<&Doorbell>,
+        spin: Spin,
+    ) -> Result<Self> {
+        let watched = Watched::new(lane.settle(own(lane.header()), doorbell, spin)?);
+        Ok(LaneWaiter { lane, own, other, watched })
+    }
+
+    fn wait(
+        &self,
+        patience: &mut Patience<'_>,
+        what: &'static str,
+        look: impl FnMut() -> Result<Option<()>>,
+    ) -> Result<()> {
+        let doorbell = self.watched.doorbell();
+        let (own, other) = ((self.own)(self.lane.header()), (self.other)(self.lane.header()));
+        doorbell.spin().set_other_cpu(other.cpu.load(Ordering::Relaxed));
+        let cpu = current_cpu();
+        if own.cpu.load(Ordering::Relaxed) != cpu {
+            own.cpu.store(cpu, Ordering::Relaxed);
+        }
+        wait_for(doorbell.bell(), doorbell.spin(), patience, what, look, || self.watched.check())
+    }
+}
+
+/// See [`MailboxClient::waiter`](super::MailboxClient::waiter). Several threads may wait at a time.
+#[derive(Debug)]
+pub struct ReplyWaiter {
+    pub(super) waiter: LaneWaiter,
+    pub(super) progress: Progress,
+}
+
+impl ReplyWaiter {
+    /// Waits until the oldest request's reply is there, or was taken meanwhile.
+    ///
+    /// # Errors
+    /// As [`MailboxClient::wait`](super::MailboxClient::wait).
+    pub fn wait(&self, patience: &mut Patience<'_>) -> Result<()> {
+        self.wait_for(self.progress.ended(), patience)
+    }
+
+    /// Waits until the oldest request's reply is there, or that to `ticket` was taken by another thread.
+    ///
+    /// # Errors
+    /// As [`MailboxClient::wait`](super::MailboxClient::wait).
+    pub fn wait_for(&self, ticket: u64, patience: &mut Patience<'_>) -> Result<()> {
+        if ticket >= self.progress.begun() {
+            return Err(Error::Misused("waiting for a reply with no request in flight".to_owned()));
+        }
+        let turn = Turn::at(ticket, self.waiter.lane.depth);
+        self.waiter.wait(patience, "a reply", || self.look_for(turn))
+    }
+
+    /// Waits until a frame is free, or may be made so by taking the oldest reply.
+    ///
+    /// # Errors
+    /// As [`MailboxClient::wait`](super::MailboxClient::wait).
+    pub fn wait_for_room(&self, patience: &mut Patience<'_>) -> Result<()> {
+        let depth = self.waiter.lane.depth as u64;
+        self.waiter.wait(patience, "a free frame", || match self.progress.begun().checked_sub(depth) {
+            Some(blocking) => self.look_for(Turn::at(blocking, self.waiter.lane.depth)),
+            None => Ok(Some(())),
+        })
+    }
+
+    /// Wakes those who wait, to ask whether they should go on.
+    pub(crate) fn wake(&self) {
+        self.waiter.watched.doorbell().bell().ring();
+    }
+
+    #[inline]
+    fn look_for(&self, wanted: Turn) -> Result<Option<()>> {
+        let lane = &self.waiter.lane;
+        loop {
+            let oldest = self.progress.ended();
+            if oldest > wanted.ticket {
+                return Ok(Some(()));
+            }
+            // Mostly it is the one that is wanted: no division.
+            let turn = if oldest == wanted.ticket { wanted } else { Turn::at(oldest, lane.depth) };
+            let found = lane.frame(turn.frame).finished(turn.generation, lane.frame_bytes);
+            // If another thread has taken it meanwhile, what was found is of a later use; and the next reply may be there
+            // already, its ring over.
+            if matches!(found, Ok(Some(_))) || oldest == self.progress.ended() {
+                return Ok(found?.map(|_| ()));
+            }
+        }
+    }
+}
+
+/// See [`MailboxServer::waiter`](super::MailboxServer::waiter).
+#[derive(Debug)]
+pub struct RequestWaiter {
+    pub(super) waiter: LaneWaiter,
+    pub(super) progress: Progress,
+}
+
+impl RequestWaiter {
+    /// Waits until the next request is there.
+    ///
+    /// # Errors
+    /// As [`MailboxServer::recv`](super::MailboxServer::recv).
+    pub fn wait(&self, patience: &mut Patience<'_>) -> Result<()> {
+        let lane = &self.waiter.lane;
+        let mut turn = Turn::at(self.progress.begun(), lane.depth);
+        self.waiter.wait(patience, "a request", || loop {
+            let (next, oldest) = (self.progress.begun(), self.progress.ended());
+            check_room(lane, next, oldest)?;
+            if next != turn.ticket {
+                turn = Turn::at(next, lane.depth);
+            }
+            let found = lane.frame(turn.frame).peek(turn.generation, lane.frame_bytes);
+            // As for replies: what another thread has received meanwhile was not meant.
+            if next == self.progress.begun() {
+                return Ok((found? != Next::Nothing).then_some(()));
+            }
+        })
+    }
+}
+
+/// The frame of the next request may be that of one not replied to: then it cannot come.
+pub(super) fn check_room(lane: &Lane, next: u64, oldest: u64) -> Result<()> {
+    if next.wrapping_sub(oldest) >= lane.depth as u64 {
+        return Err(Error::Misused(format!(
+            "all {} frames are received and none is replied to: reply() first",
+            lane.depth
+        )));
+    }
+    Ok(())
+}
