@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::error::Result;
 use crate::protocol::bell::Bell;
 use crate::region::{Overlaid, Region, WeakRegion};
-use crate::spin::{Spin, UNKNOWN_CPU};
+use crate::spin::Spin;
 use crate::wait::{wait_for, Patience};
 
 /// A counter and those who sleep until it changes. Clones are the same doorbell.
@@ -56,7 +56,7 @@ impl Doorbell {
     /// [`Error::WaitTimeout`](crate::Error::WaitTimeout), [`Error::Interrupted`](crate::Error::Interrupted).
     pub fn wait(&self, seen: u32, patience: &mut Patience<'_>) -> Result<u32> {
         let changed = || Ok(self.changed_from(seen));
-        self.spin().set_other_cpu(UNKNOWN_CPU); // anybody may ring
+        self.spin().prepare_for_anyone();
         wait_for(self.bell(), self.spin(), patience, "a doorbell to ring", changed, || Ok(()))
     }
 

@@ -10,12 +10,14 @@
 //! Whether the other side may run at the same time is told by the CPU that each was on when it last waited: two that
 //! share one never spin. The kernel likes to wake a process on the CPU of the one that wakes it, and two that only ever
 //! take turns look to it as if one CPU were enough for them: after a number of short sleeps on one CPU, one of the two
-//! moves to another that it may run on (if it is one that does; see [`Spin::moving`]), and less often the less that helps.
+//! moves to another that it may run on (if it is one that does: see [`Spin::moving`], [`Spin::prepare`]), and less often
+//! the less that helps.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::error::Result;
+use crate::protocol::sync::AtomicU32 as SharedU32;
 use crate::sys;
 
 #[doc(hidden)]
@@ -46,6 +48,8 @@ const LONG_TRY_LAST: u32 = 1024;
 /// How many short sleeps on one CPU it takes for a move: the first time, and after many that did not help.
 const MOVE_FIRST: u32 = 64;
 const MOVE_LAST: u32 = 65_536;
+/// A move may take that long: a CPU that is to be woken for it sleeps deeply.
+const MOVE: Duration = Duration::from_micros(200);
 /// Looks between two readings of the clock.
 const LOOKS: u32 = 16;
 
@@ -80,7 +84,10 @@ impl Spin {
         let budget = self.budget_ns.load(Ordering::Relaxed);
         let next_long_try = self.next_long_try.load(Ordering::Relaxed);
         let long_try = self.short_sleeps.load(Ordering::Relaxed) >= next_long_try;
-        let limit = Duration::from_nanos(u64::from(if long_try { SPIN_MOST_NS } else { budget }));
+        let limit = match self.other_cpu.load(Ordering::Relaxed) {
+            MOVING => MOVE,
+            _ => Duration::from_nanos(u64::from(if long_try { SPIN_MOST_NS } else { budget })),
+        };
         let mut start = None;
         loop {
             for _ in 0..LOOKS {
@@ -120,14 +127,30 @@ impl Spin {
             self.short_sleeps.store(0, Ordering::Relaxed);
         }
         if self.moves && self.is_together() && duration < SHORT_SLEEP {
-            self.move_apart();
+            self.together.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    /// Where whoever ends the wait was when it last waited.
+    /// At the beginning of a wait for a side that was on `other_cpu` when it last waited: tells it where this one is.
+    ///
+    /// This is the moment to move apart. The other side was handed something just now, so it is awake or about to be,
+    /// where it is. If both look around until they meet again, none needs to be woken; a side that is woken follows, as
+    /// the kernel puts it on the CPU of the one that wakes it.
     #[inline]
-    pub(crate) fn set_other_cpu(&self, cpu: u32) {
-        self.other_cpu.store(cpu, Ordering::Relaxed);
+    pub(crate) fn prepare(&self, other_cpu: u32, tell: &SharedU32) {
+        self.other_cpu.store(other_cpu, Ordering::Relaxed);
+        if self.moves && self.together.load(Ordering::Relaxed) >= self.next_move.load(Ordering::Relaxed) {
+            self.move_apart(tell);
+        }
+        let cpu = current_cpu();
+        if tell.load(Ordering::Relaxed) != cpu {
+            tell.store(cpu, Ordering::Relaxed);
+        }
+    }
+
+    /// Anybody may end the wait.
+    pub(crate) fn prepare_for_anyone(&self) {
+        self.other_cpu.store(UNKNOWN_CPU, Ordering::Relaxed);
     }
 
     /// Whether both sides are on one CPU, as far as is known.
@@ -138,19 +161,24 @@ impl Spin {
     }
 
     #[cold]
-    fn move_apart(&self) {
-        let next_move = self.next_move.load(Ordering::Relaxed);
-        if self.together.fetch_add(1, Ordering::Relaxed) < next_move {
-            return;
-        }
+    fn move_apart(&self, tell: &SharedU32) {
         self.together.store(0, Ordering::Relaxed);
-        self.next_move.store((next_move * 2).min(MOVE_LAST), Ordering::Relaxed);
-        sys::leave_cpu();
+        if self.is_together() {
+            tell.store(MOVING, Ordering::Relaxed);
+            let next_move = self.next_move.load(Ordering::Relaxed);
+            self.next_move.store((next_move * 2).min(MOVE_LAST), Ordering::Relaxed);
+            sys::leave_cpu();
+            // Long enough for the other side to come back.
+            self.short_sleeps.store(self.next_long_try.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
     }
 }
 
 /// What stands in shared memory where nobody has said.
 pub const UNKNOWN_CPU: u32 = 0;
+
+/// What stands there while a side moves to another CPU.
+const MOVING: u32 = u32::MAX;
 
 /// The CPU that this thread is on, from 1.
 #[inline]
@@ -229,7 +257,7 @@ mod tests {
             let mut looks = 0;
             // This thread may be moved in between: what is asked for is seen once in a while at least.
             for _ in 0..100 {
-                spin.set_other_cpu(other_cpu());
+                spin.prepare(other_cpu(), &SharedU32::new(0));
                 let mut look = || {
                     looks += 1;
                     Ok(None::<()>)

@@ -7,7 +7,6 @@ use crate::doorbell::Doorbell;
 use crate::error::{Error, Result};
 use crate::mailbox::{MailboxClient, Reply};
 use crate::peer::Peer;
-use crate::spin::UNKNOWN_CPU;
 use crate::wait::{wait_for, Patience};
 use crate::watched::Watched;
 
@@ -53,7 +52,7 @@ impl WaitSet {
     pub fn wait_or_death(&self, seen: u32, patience: &mut Patience<'_>) -> Result<Option<Peer>> {
         let doorbell = self.watched.doorbell();
         let changed = || Ok(doorbell.changed_from(seen));
-        doorbell.spin().set_other_cpu(UNKNOWN_CPU); // anybody may ring
+        doorbell.spin().prepare_for_anyone();
         let mut death = None;
         let waited = wait_for(doorbell.bell(), doorbell.spin(), patience, "a doorbell to ring", changed, || {
             death = self.watched.next_death()?;

@@ -71,7 +71,7 @@ impl MailboxClient {
         let is_posted = |found: &Found| found.state.is_some_and(|state| state != State::Idle);
         let next = frames.iter().rfind(|found| is_posted(found)).map_or(oldest, |last| last.turn.next(lane.depth));
         let (own, other) = (LaneHeader::replies, LaneHeader::requests);
-        let waiter = LaneWaiter::new(lane.clone(), own, other, doorbell, Spin::moving())?;
+        let waiter = LaneWaiter::new(lane.clone(), own, other, doorbell, Spin::new())?;
         let waiter = Arc::new(ReplyWaiter { waiter, progress: Progress::at(next, oldest) });
         let server = Ringer::new(LaneHeader::requests);
         let (calls, kept) = (Vec::new(), VecDeque::new());

@@ -50,7 +50,7 @@ impl MailboxServer {
         // What a predecessor received and did not reply to is received again.
         let Found { turn: next, state } = lane.scan(|_, state| state == State::TaskDone)?[0];
         let (own, other) = (LaneHeader::requests, LaneHeader::replies);
-        let waiter = LaneWaiter::new(lane.clone(), own, other, doorbell, Spin::new())?;
+        let waiter = LaneWaiter::new(lane.clone(), own, other, doorbell, Spin::moving())?;
         let waiter = Arc::new(RequestWaiter { waiter, progress: Progress::at(next, next) });
         let client = Ringer::new(LaneHeader::replies);
         let mut server = MailboxServer { lane, next, oldest: next, skipped: VecDeque::new(), client, waiter };

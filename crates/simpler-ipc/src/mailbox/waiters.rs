@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::protocol::frame::Next;
 use crate::protocol::lane::{LaneHeader, Waiting};
 use crate::protocol::sync::Ordering;
-use crate::spin::{current_cpu, Spin};
+use crate::spin::Spin;
 use crate::wait::{wait_for, Patience};
 use crate::watched::Watched;
 
@@ -76,11 +76,7 @@ impl LaneWaiter {
     ) -> Result<()> {
         let doorbell = self.watched.doorbell();
         let (own, other) = ((self.own)(self.lane.header()), (self.other)(self.lane.header()));
-        doorbell.spin().set_other_cpu(other.cpu.load(Ordering::Relaxed));
-        let cpu = current_cpu();
-        if own.cpu.load(Ordering::Relaxed) != cpu {
-            own.cpu.store(cpu, Ordering::Relaxed);
-        }
+        doorbell.spin().prepare(other.cpu.load(Ordering::Relaxed), &own.cpu);
         wait_for(doorbell.bell(), doorbell.spin(), patience, what, look, || self.watched.check())
     }
 }
