@@ -3,9 +3,9 @@
 //! Waking a sleeper costs both sides some microseconds, so a spin about that long is worth trying where the other side
 //! may run at the same time. Its length follows what it has brought: each spin in vain halves the next one, each one that
 //! paid doubles it. Where the kernel took the CPU away for another process meanwhile, somebody has better use for it than
-//! looking around: the next spin is as short as can be. Two sides that have both stopped spinning would never find out that the other could answer quickly:
-//! so now and then, while sleeps are short, one spin is as long as can be, and the longer until the next such try the
-//! more of them were in vain.
+//! looking around: the next spin is as short as can be. Two sides that have both stopped spinning would never find out
+//! that the other could answer quickly: so now and then, while sleeps are short, one spin is as long as can be, and the
+//! longer until the next such try the more of them were in vain.
 //!
 //! Whether the other side may run at the same time is told by the CPU that each was on when it last waited: two that
 //! share one never spin. The kernel likes to wake a process on the CPU of the one that wakes it, and two that only ever
@@ -20,6 +20,7 @@ use crate::error::Result;
 use crate::protocol::sync::AtomicU32 as SharedU32;
 use crate::sys;
 
+/// What is known of the waits at one place. See the module's text.
 #[doc(hidden)]
 #[derive(Debug)]
 pub struct Spin {
