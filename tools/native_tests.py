@@ -38,9 +38,13 @@ FUZZER_FLAGS = (
 SANITIZERS = {"plain": "", "address": "address,undefined", "thread": "thread"}
 
 
+LIMIT_S = 1800
+"""What takes longer hangs: the slowest of these takes some minutes."""
+
+
 def run(*command: str | Path, **environment: str) -> None:
-    """Run a command to its end; raises CalledProcessError when it fails."""
-    subprocess.run(list(command), check=True, env=os.environ | environment)
+    """Run a command to its end; raises CalledProcessError when it fails, TimeoutExpired when it never ends."""
+    subprocess.run(list(command), check=True, env=os.environ | environment, timeout=LIMIT_S)
 
 
 def rust() -> None:
@@ -176,7 +180,7 @@ def main() -> int:
                 fuzz(chosen.seconds)
             else:
                 SUITES[name]()
-    except subprocess.CalledProcessError as error:
+    except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
         print(error, file=sys.stderr)
         return 1
     return 0
