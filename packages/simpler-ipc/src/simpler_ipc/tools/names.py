@@ -84,7 +84,11 @@ def describe(region: NamedRegion) -> dict[str, Any]:
 
 def row(described: dict[str, Any]) -> tuple[str, ...]:
     state = {True: "alive", False: "stale", None: "unknown"}[described["alive"]]
-    command = text.printable(described["command"] or f"({described['note'] or 'its command line cannot be read'})")
+    command = described["command"] or f"({described['note'] or 'its command line cannot be read'})"
+    if described["alive"]:  # the program's name tells people more than the folders before it
+        program, *arguments = command.split(" ", 1)
+        command = " ".join([program.rpartition("/")[2], *arguments])
+    command = text.printable(command)
     if described["alive"] and len(command) > COMMAND_WIDTH:
         command = command[: COMMAND_WIDTH - 1] + "…"
     return (
