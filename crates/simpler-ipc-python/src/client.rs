@@ -171,12 +171,17 @@ impl MailboxClient {
         let kind = kind_of(py, kind)?;
         with_bytes(payload, |bytes, nbytes| {
             let mut this = slf.try_borrow_mut()?;
-            // SAFETY: `with_bytes` holds the buffer during this call.
-            let ticket = unsafe { this.send_raw(kind, bytes, nbytes) }.or_raise(py)?;
-            if let Some(ticket) = ticket {
-                this.client.expect_reply(ticket);
+            loop {
+                // SAFETY: `with_bytes` holds the buffer during this call.
+                if let Some(ticket) = unsafe { this.send_raw(kind, bytes, nbytes) }.or_raise(py)? {
+                    this.client.expect_reply(ticket);
+                    return Ok(Some(ticket));
+                }
+                // Nobody may be about to poll the reply that is in the way.
+                if !this.client.make_room().or_raise(py)? {
+                    return Ok(None);
+                }
             }
-            Ok(ticket)
         })
     }
 
@@ -202,7 +207,6 @@ impl MailboxClient {
                 break ticket;
             }
             detached(py, limit, |patience| waiter.wait_for_room(patience))?;
-            slf.try_borrow_mut()?.client.make_room().or_raise(py)?;
         };
         loop {
             if let Err(error) = detached(py, limit, |patience| waiter.wait_for(ticket, patience)) {

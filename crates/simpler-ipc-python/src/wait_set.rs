@@ -63,6 +63,9 @@ impl WaitSet {
     fn harvest(&self, py: Python<'_>, timeout: Option<f64>, limit: Option<usize>) -> PyResult<Harvest> {
         let until = crate::waiting::limit(timeout)?;
         let limit = limit.unwrap_or(usize::MAX);
+        if limit == 0 {
+            return Err(PyValueError::new_err("harvest() takes one reply at least, not 0"));
+        }
         loop {
             let seen = self.set.doorbell().value();
             let replies = self.sweep(py, limit)?;

@@ -301,6 +301,18 @@ def test_calls_are_awaited_more_of_them_than_there_are_frames(client: MailboxCli
     assert client.call(TASK, b"ab").result() == b"ba"
 
 
+def test_an_awaited_call_makes_room_where_nobody_polls(client: MailboxClient) -> None:
+    assert client.send_many(TASK, [b"ab"] * 4) == 4
+    client.wait()
+
+    async def main() -> None:
+        assert (await client.acall(TASK, b"cd", timeout=60)).result() == b"dc"
+
+    asyncio.run(main())
+    replies = client.poll_many()
+    assert [(reply.ticket, reply.payload) for reply in replies] == [(ticket, b"ba") for ticket in range(4)]
+
+
 def test_an_awaited_call_leaves_the_loop_free_for_others(fork: Fork) -> None:
     box, go_on = mailbox(), mailbox()
 

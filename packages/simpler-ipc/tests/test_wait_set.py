@@ -76,6 +76,8 @@ def test_a_harvest_asks_everyone_in_turn_and_goes_on_behind_the_last() -> None:
     assert order == [(1, b"b"), (2, b"b"), (0, b"c"), (1, b"c"), (2, b"c")]
     with pytest.raises(WaitTimeout):
         wait_set.harvest(timeout=0)
+    with pytest.raises(ValueError, match="not 0"):
+        wait_set.harvest(limit=0)
 
 
 def test_a_busy_client_does_not_starve_the_others() -> None:

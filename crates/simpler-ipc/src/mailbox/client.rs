@@ -352,12 +352,12 @@ impl MailboxClient {
         self.cancel(ticket).map(|_| ())
     }
 
-    /// Takes the oldest reply, if it is there, out of its frame and keeps it for whom it is for.
+    /// Takes the oldest reply, if it is there, out of its frame and keeps it for whom it is for: whether it was there.
     ///
     /// # Errors
     /// [`Error::Corrupted`].
-    pub fn make_room(&mut self) -> Result<()> {
-        self.sort_oldest().map(|_| ())
+    pub fn make_room(&mut self) -> Result<bool> {
+        self.sort_oldest()
     }
 
     /// Posts a request and waits for its reply. Replies to other requests that come meanwhile are kept for `poll`.

@@ -335,7 +335,10 @@ class MailboxClient:
         """
 
     def begin(self, kind: int, payload: Buffer) -> int | None:
-        """The first of the three steps of `call`, for other ways of waiting: send; the ticket, None if none is free."""
+        """The first of the three steps of `call`, for other ways of waiting: send; the ticket, None if none is free.
+
+        Replies that are in the way are kept for `poll`.
+        """
 
     def take(self, ticket: int) -> Reply | None:
         """The second: the reply if it is there. Raises IpcError if nothing with that ticket was begun."""
@@ -500,7 +503,7 @@ class WaitSet:
         """Replies of any clients, at most `limit`; waits until there is one.
 
         Fair: clients are asked in turn for one reply each, beginning behind the one that was last served. Raises
-        WaitTimeout; PeerDied once for each watched peer that dies, when no reply is left.
+        WaitTimeout; ValueError for a limit of 0; PeerDied once for each watched peer that dies, when no reply is left.
         """
 
     def watch(self, peer: Peer) -> None:
