@@ -2,100 +2,125 @@
 
     python tools/develop.py simpler-ipc simpler-runtime simpler-core
 
-Python sources of an editable package are used where they are; what is compiled (Rust, C++) is built again when one of
-its sources changed since. Hatch's own workspace members would neither notice that nor show what is being built.
+Python sources of an editable package are used where they are, and so is what is compiled (Rust, C++): it lies beside
+them, built once for all environments of this checkout. Hatch's own workspace members would build it for each of them,
+and show nothing of it. Commands that do this at the same time take turns.
 """
 
 from __future__ import annotations
 
 import hashlib
-import importlib
 import json
 import os
-import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
+import cpp_build
+import report
 import toolchain
+from turns import turn
 
 ROOT = Path(__file__).resolve().parent.parent
-STAMPS = Path(sys.prefix) / "workspace-stamps.json"
+PACKAGES = ROOT / "packages"
+BUILT = ROOT / "build" / "built.json"
+INSTALLED = Path(sys.prefix) / "workspace-installed.json"
 
-# What a package is compiled from, besides its own pyproject.toml and CMakeLists.txt, and the module that comes of it.
-COMPILED = {
-    "simpler-ipc": ("crates", "Rust", "simpler_ipc._native"),
-    "simpler-runtime": ("cpp", "C++", "simpler_runtime._native"),
-}
-APART = {"target", "build", "tests", "fuzz"}  # what is generated, and what is not in the package
-
-
-def sources(package: str) -> list[Path]:
-    """The files whose change asks for a new installation of a package."""
-    found = [
-        path for name in ("pyproject.toml", "CMakeLists.txt") if (path := ROOT / "packages" / package / name).exists()
-    ]
-    found.append(ROOT / "crates" / "Cargo.toml")  # the version
-    if package in COMPILED:
-        for folder, below, files in os.walk(ROOT / COMPILED[package][0]):
-            below[:] = [name for name in below if name not in APART]
-            found += [Path(folder) / name for name in files]
-    return sorted(found)
+# What a compiled package is made from, besides its own pyproject.toml, and in what language.
+COMPILED = {"simpler-ipc": ("crates", "Rust"), "simpler-runtime": ("cpp", "C++")}
+APART = {"target", "build", "tests", "benches", "examples", "fuzz"}  # generated, or not in the package
 
 
-def stamp(package: str) -> str:
-    digest = hashlib.sha256(sys.executable.encode())
-    for path in sources(package):
+def _digest(paths: Iterable[Path]) -> str:
+    digest = hashlib.sha256(sys.implementation.cache_tag.encode())
+    for path in sorted(paths):
         digest.update(f"{path.relative_to(ROOT)}\n".encode() + path.read_bytes())
     return digest.hexdigest()
 
 
-def is_there(package: str) -> bool:
-    """Whether what was compiled is still where it was put: a cleaned checkout loses it, and the stamps don't know."""
-    if package not in COMPILED:
-        return True
+def metadata(package: str) -> str:
+    """A digest of what an installation records: its dependencies, commands and version."""
+    return _digest([PACKAGES / package / "pyproject.toml", ROOT / "crates" / "Cargo.toml", Path(__file__)])
+
+
+def sources(package: str) -> str:
+    """A digest of what a package is compiled from."""
+    found = [PACKAGES / package / "pyproject.toml", Path(cpp_build.__file__)]
+    for folder, below, files in os.walk(ROOT / COMPILED[package][0]):
+        below[:] = [name for name in below if name not in APART]
+        found += [Path(folder) / name for name in files]
+    return _digest(found)
+
+
+def read(path: Path) -> dict[str, str]:
     try:
-        importlib.import_module(COMPILED[package][2])
-    except ImportError:
-        return False
-    return True
+        return dict(json.loads(path.read_text()))
+    except (OSError, ValueError):  # not there yet, or its writer was killed: everything is done anew
+        return {}
 
 
-def install(packages: list[str]) -> int:
-    """Have uv install the packages; its exit status."""
-    uv = os.environ.get("HATCH_UV") or shutil.which("uv")
-    if uv is None:
-        print("missing: uv. Install it with:\n    pip install uv", file=sys.stderr)
-        return 1
-    compiled = [f"{package} ({COMPILED[package][1]})" for package in packages if package in COMPILED]
-    if compiled:
-        print(f"building {' and '.join(compiled)}: a minute or two the first time", flush=True)
-    command = [uv, "pip", "install", "--python", sys.executable]
+def _key(package: str) -> str:
+    return f"{package} {sys.implementation.cache_tag}"
+
+
+def is_built(package: str) -> bool:
+    """Whether what was compiled is there, of these sources: a cleaned checkout loses it."""
+    there = (
+        cpp_build.module_is_there()
+        if package == "simpler-runtime"
+        else any((PACKAGES / "simpler-ipc" / "src" / "simpler_ipc").glob("_native*.so"))
+    )
+    return there and read(BUILT).get(_key(package)) == sources(package)
+
+
+def install(packages: list[str]) -> None:
+    """Have uv install the packages; raises CalledProcessError. simpler-ipc is compiled on the way, by its backend."""
+    command = [cpp_build.uv(), "pip", "install", "--quiet", "--python", sys.executable]
     for package in packages:
-        command += ["--reinstall-package", package, "--editable", str(ROOT / "packages" / package)]
+        command += ["--reinstall-package", package, "--editable", str(PACKAGES / package)]
+    # The build hook of simpler-runtime would compile it once more, for this environment alone.
+    subprocess.run(command, check=True, env=os.environ | {"HATCH_BUILD_NO_HOOKS": "true"})
+
+
+def synchronise(packages: list[str]) -> None:
+    """Build and install what changed."""
+    unbuilt = [package for package in packages if package in COMPILED and not is_built(package)]
+    known = read(INSTALLED)
+    wanted = {package: metadata(package) for package in packages}
+    stale = [package for package in packages if known.get(package) != wanted[package]]
+    if "simpler-ipc" in unbuilt and "simpler-ipc" not in stale:
+        stale.append("simpler-ipc")
+    if not unbuilt and not stale:
+        return
+    if unbuilt:
+        lines = toolchain.missing(toolchain.BUILD)
+        if lines:
+            raise SystemExit("\n".join(lines))
+        named = " and ".join(f"{package} ({COMPILED[package][1]})" for package in unbuilt)
+        print(f"building {named}: a minute or so the first time", flush=True)
     start = time.monotonic()
-    code = subprocess.run(command).returncode
-    if code == 0:
-        print(f"installed {', '.join(packages)} in {time.monotonic() - start:.0f} s", flush=True)
-    return code
+    built = {_key(package): sources(package) for package in unbuilt}  # what changes meanwhile is built next time
+    if "simpler-runtime" in unbuilt:
+        cpp_build.build_module()
+    if stale:
+        install(stale)
+        INSTALLED.write_text(json.dumps(known | wanted))
+    BUILT.write_text(json.dumps(read(BUILT) | built))
+    done = [f"built {', '.join(unbuilt)}"] * bool(unbuilt) + [f"installed {', '.join(stale)}"] * bool(stale)
+    print(f"{'; '.join(done)}: {time.monotonic() - start:.0f} s", flush=True)
 
 
 def main(packages: list[str]) -> int:
-    known = json.loads(STAMPS.read_text()) if STAMPS.exists() else {}
-    fresh = {package: stamp(package) for package in packages}
-    changed = [package for package in packages if known.get(package) != fresh[package] or not is_there(package)]
-    if not changed:
-        return 0
-    if any(package in COMPILED for package in changed):
-        lines = toolchain.missing(toolchain.BUILD)
-        if lines:
-            print("\n".join(lines), file=sys.stderr)
-            return 1
-    code = install(changed)
-    if code == 0:
-        STAMPS.write_text(json.dumps(known | fresh))
-    return code
+    report.begin()
+    try:
+        with turn(f"develop.py {' '.join(packages)}"):
+            synchronise(packages)
+    except subprocess.CalledProcessError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ python tools/native_tests.py fuzz          any bytes where a peer may leave them
 python tools/native_tests.py cpp           as shipped, under AddressSanitizer with UBSan, and under ThreadSanitizer
 
 rust-tsan, miri and fuzz want a nightly compiler, miri that component too: what is not there is said and passed over.
+With SIMPLER_TEST_ALL=1 the full product: every type in the C++ tests, and a minute of fuzzing a target.
 """
 
 from __future__ import annotations
@@ -20,7 +21,11 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import cpp_build
 import toolchain
+from cpp_build import LIMIT_S
+from report import not_run
+from turns import turn
 
 ROOT = Path(__file__).resolve().parent.parent
 MANIFEST = ROOT / "crates" / "Cargo.toml"
@@ -35,11 +40,7 @@ FUZZER_FLAGS = (
     " -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table"
     " -Cllvm-args=-sanitizer-coverage-trace-compares"
 )
-SANITIZERS = {"plain": "", "address": "address,undefined", "thread": "thread"}
-
-
-LIMIT_S = 1800
-"""What takes longer hangs: the slowest of these takes some minutes."""
+ALL = os.environ.get("SIMPLER_TEST_ALL") == "1"
 
 
 def run(*command: str | Path, **environment: str) -> None:
@@ -48,14 +49,11 @@ def run(*command: str | Path, **environment: str) -> None:
 
 
 def rust() -> None:
-    run("cargo", "test", "--manifest-path", MANIFEST)
+    # The bindings are tested from Python; compiling them here would compile PyO3 once more.
+    run("cargo", "test", "--manifest-path", MANIFEST, "-p", "simpler-ipc")
     print("Rust tests under loom", flush=True)
     loom = {"RUSTFLAGS": "--cfg loom", "CARGO_TARGET_DIR": str(TARGET / "loom")}
     run("cargo", "test", "--release", "--manifest-path", MANIFEST, "-p", "simpler-ipc", "--test", "loom", **loom)
-
-
-def skipped(what: str, why: str) -> None:
-    print(f"not run: {what}: {why}", flush=True)
 
 
 def answer(*command: str) -> str | None:
@@ -70,7 +68,7 @@ def nightly_host(what: str) -> str | None:
     """The system that the nightly compiler compiles for; None, and it is said, if there is no such compiler."""
     host = answer("rustc", "+nightly", "--print", "host-tuple")
     if host is None:
-        skipped(what, "there is no nightly compiler (rustup toolchain install nightly)")
+        not_run(what, "there is no nightly compiler (rustup toolchain install nightly)")
     return host
 
 
@@ -85,7 +83,7 @@ def rust_tsan() -> None:
         # What its mutexes and channels order is hidden, so one program without any, and without a test harness.
         tests, build_std = THREADED[:1], []
         suppressions = f"suppressions={ROOT / 'tools' / 'tsan-suppressions.txt'}"
-        skipped(f"{', '.join(THREADED[1:])} under ThreadSanitizer", "needs rustup +nightly component add rust-src")
+        not_run(f"{', '.join(THREADED[1:])} under ThreadSanitizer", "needs rustup +nightly component add rust-src")
     print(f"{', '.join(tests)} under ThreadSanitizer", flush=True)
     environment = {
         "RUSTFLAGS": flags,
@@ -102,7 +100,7 @@ def rust_targets() -> None:
     for target in TARGETS:
         libraries = answer("rustc", "--print", "target-libdir", "--target", target)
         if libraries is None or not Path(libraries).is_dir():
-            skipped(f"compiling for {target}", f"its standard library is not installed (rustup target add {target})")
+            not_run(f"compiling for {target}", f"its standard library is not installed (rustup target add {target})")
             continue
         print(f"compiling for {target}", flush=True)
         run("cargo", "check", "--manifest-path", MANIFEST, "-p", "simpler-ipc", "--all-targets", "--target", target)
@@ -110,7 +108,7 @@ def rust_targets() -> None:
 
 def miri() -> None:
     if answer("cargo", "+nightly", "miri", "--version") is None:
-        skipped("Rust tests under Miri", "it is not installed (rustup +nightly component add miri rust-src)")
+        not_run("Rust tests under Miri", "it is not installed (rustup +nightly component add miri rust-src)")
         return
     print("Rust tests under Miri", flush=True)
     # Miri knows no memfd and no futex across mappings: what it can run is the protocols, over memory of its own.
@@ -124,7 +122,7 @@ def fuzz(seconds: int = 10) -> None:
         return
     missing = toolchain.missing(toolchain.BUILD[:1])  # libFuzzer is C++
     if missing:
-        skipped("fuzzing", "there is no C++ compiler")
+        not_run("fuzzing", "there is no C++ compiler")
         return
     environment = {"RUSTFLAGS": FUZZER_FLAGS, "CARGO_TARGET_DIR": str(TARGET / "fuzz")}
     print("building the fuzz targets", flush=True)
@@ -150,13 +148,13 @@ def cpp() -> None:
     missing = toolchain.missing(toolchain.TEST)
     if missing:
         raise SystemExit("\n".join(missing))
-    for name, sanitizers in SANITIZERS.items():
-        print(f"C++ tests, {name}", flush=True)
-        build = ROOT / "build" / "cpp" / name
-        options = ["-G", "Ninja", "-DSIMPLER_TESTS=ON", f"-DSIMPLER_SANITIZE={sanitizers}"]
-        run("cmake", "-S", ROOT / "cpp", "-B", build, *options)
-        run("cmake", "--build", build)
-        run("ctest", "--test-dir", build, "--output-on-failure", "-j", str(os.cpu_count() or 1))
+    for flavour in cpp_build.FLAVOURS:
+        if flavour == "all-types" and not ALL:
+            continue
+        print(f"C++ tests, {flavour}", flush=True)
+        with turn(f"native_tests.py cpp, {flavour}"):
+            cpp_build.build(flavour, tests=True)
+        cpp_build.test(flavour)
 
 
 SUITES: dict[str, Callable[[], None]] = {
@@ -177,7 +175,7 @@ def main() -> int:
     try:
         for name in chosen.suites or SUITES:
             if name == "fuzz":
-                fuzz(chosen.seconds)
+                fuzz(60 if ALL else chosen.seconds)
             else:
                 SUITES[name]()
     except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:

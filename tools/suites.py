@@ -1,81 +1,174 @@
 """Runs every package's tests, each in its own environment, and what crosses packages last.
 
-Ctrl-C ends all of it at once: whatever the running suite started is killed, wherever it hangs in the process tree.
+python tools/suites.py           what changed since it passed here
+python tools/suites.py --again   everything
+python tools/suites.py --all     everything, and of each the full product: every type, longer fuzzing
+
+Further arguments go to each suite's pytest; a run with any is never remembered. Ctrl-C ends all of it at once: whatever
+the running suite started is killed, wherever it hangs in the process tree.
 """
 
 from __future__ import annotations
 
+import argparse
 import ctypes
+import hashlib
+import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
+import tomllib
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import FrameType
 
+import develop
+import psutil
+import report
 import toolchain
 
+ROOT = Path(__file__).resolve().parent.parent
 SUITES = ("ipc", "runtime", "core", "lang", "chia", "house")
+PASSED = report.FOLDER / "passed.json"
 PR_SET_CHILD_SUBREAPER = 36
+# What any suite may read besides the packages of its environment.
+COMMON = ("pyproject.toml", "README.md", "tools/", "docs/", "examples/", "packages/conftest.py")
+
+
+# --- what has passed already -----------------------------------------------------------------------------------------
+
+
+def inputs(suite: str) -> tuple[str, ...]:
+    """Beginnings of the paths that a suite depends on; one that crosses packages depends on everything."""
+    environment = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["envs"][suite]
+    packages = environment["env-vars"]["PACKAGES"].split()
+    if suite == "house":
+        return ("",)
+    compiled = [f"{develop.COMPILED[package][0]}/" for package in packages if package in develop.COMPILED]
+    return (*COMMON, *(f"packages/{package}/" for package in packages), *compiled, "crates/Cargo.toml")
+
+
+def files() -> list[str] | None:
+    """The files of the checkout that are not ignored; None where there is no git to say so."""
+    command = ["git", "-C", str(ROOT), "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    try:
+        listed = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return sorted(set(listed.split("\0")) - {""})
+
+
+def compilers() -> str:
+    commands = ([*toolchain.compiler(), "--version"], ["rustc", "--version"])
+    return "\n".join(subprocess.run(command, capture_output=True, text=True).stdout for command in commands)
+
+
+def state(suite: str, all_files: list[str], machine: str) -> str:
+    """A digest of all that a suite's result depends on."""
+    digest = hashlib.sha256(f"{machine}\n{sys.version}".encode())
+    for name in all_files:
+        path = ROOT / name
+        if name.startswith(inputs(suite)) and path.is_file():
+            digest.update(f"{name}\n".encode() + path.read_bytes() + b"\n")
+    return digest.hexdigest()
+
+
+def states() -> dict[str, str]:
+    """The state of each suite's inputs; none where that can't be told."""
+    listed = files()
+    machine = compilers() if listed is not None else ""
+    return {suite: state(suite, listed, machine) for suite in SUITES} if listed is not None else {}
+
+
+# --- processes -------------------------------------------------------------------------------------------------------
 
 
 def adopt_orphans() -> None:
-    """Make this process the parent of what its children leave behind, so that nothing escapes `descendants` (Linux)."""
+    """Make this process the parent of what its children leave behind, so that nothing escapes it (Linux)."""
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-
-
-def descendants() -> list[int]:
-    """The pids of all processes below this one, children before grandchildren."""
-    listing = subprocess.run(["ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
-    children: dict[int, list[int]] = {}
-    for line in listing.splitlines():
-        pid, parent = map(int, line.split())
-        children.setdefault(parent, []).append(pid)
-    found: list[int] = []
-    queue = [os.getpid()]
-    while queue:
-        below = children.get(queue.pop(), [])
-        found += below
-        queue += below
-    return found
 
 
 def kill_descendants() -> None:
     """Kill everything below this process; repeated, as a process may start another while the list is read."""
     for _ in range(10):
-        pids = descendants()
-        killed = 0
-        for pid in pids:
+        below = psutil.Process().children(recursive=True)
+        if not below:
+            return
+        for process in below:
             try:
-                os.kill(pid, signal.SIGKILL)
-                killed += 1
-            except ProcessLookupError:
-                continue  # ended by itself in the meantime (the `ps` above always has)
-        try:
-            while os.waitpid(-1, os.WNOHANG)[0]:
-                continue
-        except ChildProcessError:
-            return
-        if not killed:
-            return
+                process.kill()
+            except psutil.NoSuchProcess:
+                continue  # ended by itself in the meantime
+        psutil.wait_procs(below, timeout=10)
 
 
 def wait(pid: int) -> int:
-    """The exit status of a child, taken in together with every orphan that was adopted in the meantime."""
-    while True:
-        ended, status = os.waitpid(-1, 0)
-        if ended == pid:
-            return os.waitstatus_to_exitcode(status)
+    """The exit status of a child, whose own children it may leave to this process."""
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
 def interrupted(signum: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt(signal.Signals(signum).name)
 
 
-def main(arguments: list[str]) -> int:
+# --- running ---------------------------------------------------------------------------------------------------------
+
+
+class Runner:
+    """Runs suites one after the other, and meanwhile makes the environments of those that follow."""
+
+    def __init__(self, hatch: str, full: bool, arguments: list[str]) -> None:
+        self._hatch = hatch
+        self._arguments = arguments
+        # The suites' environments are others than the one this runs in.
+        self._environment = {name: value for name, value in os.environ.items() if not name.startswith("HATCH_ENV")}
+        if full:
+            self._environment["SIMPLER_TEST_ALL"] = "1"
+        self._pool = ThreadPoolExecutor(1)
+        self._made: dict[str, Future[object]] = {}
+
+    def prepare(self, suites: list[str]) -> None:
+        """Begin to make the environments of all but the first; what goes wrong is seen when they are used."""
+        for suite in suites[1:]:
+            command = [self._hatch, "env", "create", suite]
+            quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+            self._made[suite] = self._pool.submit(
+                subprocess.run, command, cwd=ROOT, env=self._environment, start_new_session=True, **quiet
+            )
+
+    def run(self, suite: str) -> int:
+        """The exit status of a suite."""
+        made = self._made.get(suite)
+        if made is not None and not made.done():
+            print(f"making the environment {suite}", flush=True)
+            made.result()
+        # A session of its own: Ctrl-C comes here alone, and what is below is killed, not asked.
+        command = [self._hatch, "run", f"{suite}:test", *self._arguments]
+        process = subprocess.Popen(command, cwd=ROOT, env=self._environment, start_new_session=True)
+        return wait(process.pid)
+
+    def close(self) -> None:
+        kill_descendants()
+        self._pool.shutdown(cancel_futures=True)
+        kill_descendants()  # what the pool had just begun
+
+
+def remembered() -> dict[str, dict[str, object]]:
+    try:
+        return dict(json.loads(PASSED.read_text()))
+    except (OSError, ValueError):  # there is none yet, or its writer was killed
+        return {}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--again", action="store_true", help="also what did not change since it passed")
+    parser.add_argument("--all", action="store_true", help="the full product of everything")
+    chosen, arguments = parser.parse_known_args()
     lines = toolchain.missing(toolchain.BUILD + toolchain.TEST)
     if lines:
         print("\n".join(lines), file=sys.stderr)
@@ -84,34 +177,56 @@ def main(arguments: list[str]) -> int:
     if hatch is None:
         print("missing: hatch. Install it with:\n    pip install hatch", file=sys.stderr)
         return 1
+    before = states()
+    known = remembered()
+    passed = [suite for suite in SUITES if suite in before and known.get(suite, {}).get("state") == before[suite]]
+    if chosen.again or chosen.all or arguments:
+        passed = []
     adopt_orphans()
     signal.signal(signal.SIGTERM, interrupted)
-    root = Path(__file__).resolve().parent.parent
-    # The suites' environments are others than the one this runs in.
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("HATCH_ENV")}
-    results: list[tuple[str, int, float]] = []
+    todo = [suite for suite in SUITES if suite not in passed]
+    results: dict[str, tuple[int, float]] = {}
+    runner = Runner(hatch, chosen.all, arguments)
     try:
-        for number, suite in enumerate(SUITES, 1):
-            print(f"\n━━ {number}/{len(SUITES)} {suite}", flush=True)
-            start = time.monotonic()
-            # A session of its own: Ctrl-C comes here alone, and what is below is killed, not asked.
-            process = subprocess.Popen(
-                [hatch, "run", f"{suite}:test", *arguments], cwd=root, env=environment, start_new_session=True
-            )
-            code = wait(process.pid)
-            results.append((suite, code, time.monotonic() - start))
+        runner.prepare(todo)
+        for number, suite in enumerate(todo, 1):
+            print(f"\n━━ {number}/{len(todo)} {suite}", flush=True)
+            start = time.time()
+            code = runner.run(suite)
+            results[suite] = code, time.time() - start
+            known.pop(suite, None)
+            if code == 0 and suite in before and not arguments:
+                known[suite] = {"state": before[suite], "at": start, "seconds": time.time() - start}
+            PASSED.parent.mkdir(parents=True, exist_ok=True)
+            PASSED.write_text(json.dumps(known))
     except KeyboardInterrupt:
         print("\ninterrupted", file=sys.stderr)
         return 130
     finally:
-        kill_descendants()
+        runner.close()
+    return summary(results, known)
+
+
+def summary(results: dict[str, tuple[int, float]], known: dict[str, dict[str, object]]) -> int:
+    """Print what became of each suite, and last what could not be run here; the exit status of it all."""
     print("\n━━ summary")
-    for suite, code, seconds in results:
-        print(f"{'passed' if code == 0 else f'FAILED ({code})':>12}  {suite:8} {seconds:6.0f} s")
-    failed = sum(code != 0 for _, code, _ in results)
-    print(f"suites: {len(results) - failed} passed, {failed} failed")
+    reports = {suite: report.read(suite) for suite in SUITES}
+    for suite in SUITES:
+        for line in reports[suite].coverage:
+            print(f"  {line}")
+    for suite in SUITES:
+        if suite in results:
+            code, seconds = results[suite]
+            over = f"  EXCEEDS its budget of {report.BUDGET_S} s" if seconds > report.BUDGET_S else ""
+            print(f"{'passed' if code == 0 else f'FAILED ({code})':>12}  {suite:8} {seconds:6.0f} s{over}")
+        else:
+            at = time.strftime("%Y-%m-%d %H:%M", time.localtime(float(str(known[suite]["at"]))))
+            print(f"{'unchanged':>12}  {suite:8} passed at {at}; hatch run test --again runs it once more")
+    print(*report.not_run_lines(reports), sep="\n")
+    failed = sum(code != 0 for code, _ in results.values())
+    print(f"suites: {len(SUITES) - failed} passed, {failed} failed")
     return 1 if failed else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

@@ -1,6 +1,7 @@
-"""Looks for the compilers a build needs, before anything is built, and says how to get what is missing.
+"""Looks for what a build calls and no package index has, before anything is built, and says how to get what is missing.
 
-Runs with nothing but the standard library: it comes first on a fresh machine.
+Runs with nothing but the standard library: it comes first on a fresh machine. CMake, Ninja and nanobind are not looked
+for: `cpp_build.py` installs them beside what it builds.
 """
 
 from __future__ import annotations
@@ -13,73 +14,162 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+ROOT = Path(__file__).resolve().parent.parent
+LIMIT_S = 120
+"""What answers no sooner hangs."""
+
 
 @dataclass(frozen=True)
 class Tool:
-    """Something the build calls: how it is found and the one line that installs it, per system."""
+    """Something the build calls.
+
+    Attributes:
+        purpose: what a message calls it.
+        lacking: None if it is there and does what is asked of it, else what is wrong, as the end of a sentence.
+        debian, macos: the line that installs it there.
+    """
 
     purpose: str
-    find: Callable[[], str | None]
+    lacking: Callable[[], str | None]
     debian: str
     macos: str
 
 
-def _compiler() -> str | None:
+def _answer(command: list[str], text: str = "") -> tuple[int, str]:
+    """Exit status and all the words of a command; -1 where it can't be run."""
+    try:
+        done = subprocess.run(
+            command, input=text, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=LIMIT_S
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return -1, str(error)
+    return done.returncode, done.stdout
+
+
+def _first_error(words: str) -> str:
+    lines = [line.strip() for line in words.splitlines() if line.strip()]
+    return next((line for line in lines if "error" in line.lower()), lines[-1] if lines else "no word why")
+
+
+def compiler() -> list[str]:
+    """The command of the C++ compiler: $CXX, c++, g++ or clang++; empty where there is none."""
     chosen = os.environ.get("CXX")
     if chosen:
-        return shutil.which(shlex.split(chosen)[0])
-    return next((path for name in ("c++", "g++", "clang++") if (path := shutil.which(name))), None)
+        return shlex.split(chosen)
+    return next(([path] for name in ("c++", "g++", "clang++") if (path := shutil.which(name))), [])
 
 
-def _cargo() -> str | None:
-    """cargo, if it is new enough for the Rust edition and the crates in use."""
-    path = shutil.which("cargo")
-    if path is None:
-        return None
-    found = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=60).stdout
-    version = re.search(r"(\d+)\.(\d+)", found)
-    wanted = re.search(r'rust-version = "(\d+)\.(\d+)', Path("crates/Cargo.toml").read_text())
-    if version is None or wanted is None:
-        return None
-    return path if tuple(map(int, version.groups())) >= tuple(map(int, wanted.groups())) else None
+# What the sources use of C++20, language and library: a compiler may take the flag and know half of it.
+PROBE = """
+#include <atomic>
+#include <bit>
+#include <concepts>
+#include <span>
+template <class T> concept Number = std::integral<T> || std::floating_point<T>;
+template <Number T> constexpr T twice(T value) { return value + value; }
+struct Pair { int first, second; auto operator<=>(const Pair &) const = default; };
+static_assert(twice(21) == 42 && std::popcount(7u) == 3);
+int main() {
+  const Pair pair{.first = 1, .second = 2};
+  std::atomic<int> flag{0};
+  flag.notify_all();
+  const int values[] = {pair.first, pair.second};
+  return std::span(values).size() == 2 && pair < Pair{1, 3} ? flag.load() : 1;
+}
+"""
 
 
-def _python_headers() -> str | None:
+def _compiler_lacks() -> str | None:
+    command = compiler()
+    if not command or shutil.which(command[0]) is None:
+        return "there is none" if not command else f"CXX names {command[0]}, which is not there"
+    with tempfile.TemporaryDirectory(prefix="simpler-") as folder:
+        program = str(Path(folder) / "probe")
+        status, words = _answer([*command, "-std=c++20", "-pthread", "-x", "c++", "-", "-o", program], PROBE)
+        if status != 0:
+            return f"{shlex.join(command)} can't build a small C++20 program: {_first_error(words)}"
+        status, words = _answer([program])
+    return None if status == 0 else f"what {shlex.join(command)} builds does not run here: {_first_error(words)}"
+
+
+def _linker_lacks() -> str | None:
+    return None if shutil.which("cc") else "there is no cc, which cargo links with"
+
+
+def _cargo_lacks() -> str | None:
+    """cargo must be new enough for the edition and the crates in use."""
+    if shutil.which("cargo") is None:
+        return "there is none"
+    status, words = _answer(["cargo", "--version"])
+    version = re.search(r"(\d+)\.(\d+)", words)
+    if status != 0 or version is None:
+        return f"`cargo --version` fails: {_first_error(words)}"
+    if tuple(map(int, version.groups())) < rust_version():
+        return f"this is cargo {version.group()}"
+    return None
+
+
+def rust_version() -> tuple[int, ...]:
+    """The oldest Rust that compiles the crates: (1, 85)."""
+    written = re.search(r'rust-version = "(\d+)\.(\d+)', (ROOT / "crates" / "Cargo.toml").read_text())
+    assert written is not None
+    return tuple(map(int, written.groups()))
+
+
+def _headers_lack() -> str | None:
     header = Path(sysconfig.get_paths()["include"]) / "Python.h"
-    return str(header) if header.exists() else None
+    return None if header.exists() else f"{sys.executable} has no {header}"
 
 
-def _googletest() -> str | None:
+def _googletest_lacks() -> str | None:
     prefixes = ["/usr", "/usr/local", "/opt/homebrew", *os.environ.get("CMAKE_PREFIX_PATH", "").split(os.pathsep)]
     roots = [Path(prefix) for prefix in prefixes if prefix]
-    return next((str(found) for root in roots for found in root.glob("lib*/**/cmake/GTest/GTestConfig.cmake")), None)
+    found = any(any(root.glob("lib*/**/cmake/GTest/GTestConfig.cmake")) for root in roots)
+    return None if found else "there is none"
 
 
+PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
+CARGO = f"cargo {'.'.join(map(str, rust_version()))} or newer"
 RUSTUP = "curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y"
+XCODE = "xcode-select --install"
 BUILD = (
-    Tool("a C++20 compiler", _compiler, "sudo apt-get install -y g++", "xcode-select --install"),
-    Tool("cargo 1.85 or newer", _cargo, RUSTUP, RUSTUP),
-    Tool("Python's C headers", _python_headers, "sudo apt-get install -y python3-dev", "brew install python@3.11"),
+    Tool("a C++20 compiler", _compiler_lacks, "sudo apt-get install -y g++", XCODE),
+    Tool("a linker", _linker_lacks, "sudo apt-get install -y gcc", XCODE),
+    Tool(CARGO, _cargo_lacks, RUSTUP, RUSTUP),
+    Tool("Python's C headers", _headers_lack, "sudo apt-get install -y python3-dev", f"brew install python@{PYTHON}"),
 )
-TEST = (Tool("GoogleTest", _googletest, "sudo apt-get install -y libgtest-dev", "brew install googletest"),)
+TEST = (Tool("GoogleTest", _googletest_lacks, "sudo apt-get install -y libgtest-dev", "brew install googletest"),)
 
 
 def missing(tools: tuple[Tool, ...]) -> list[str]:
-    """A line for each tool that is not there, with the line that installs it."""
+    """A line for each tool that is lacking, and the line that installs it where one is known."""
+    if sys.platform not in ("linux", "darwin"):
+        return [f"not supported yet: {sys.platform}. Build on Linux (under Windows: WSL)."]
     lines = []
     for tool in tools:
-        if tool.find() is None:
-            install = tool.macos if sys.platform == "darwin" else tool.debian
-            lines.append(f"missing: {tool.purpose}. Install it with:\n    {install}")
+        lacking = tool.lacking()
+        if lacking is None:
+            continue
+        lines.append(f"missing: {tool.purpose}: {lacking}. {_advice(tool)}")
     return lines
 
 
+def _advice(tool: Tool) -> str:
+    if sys.platform == "darwin":
+        return f"Install it with:\n    {tool.macos}"
+    if tool.debian.startswith("sudo apt-get") and shutil.which("apt-get") is None:
+        package = tool.debian.split()[-1]
+        return f"Install it with your system's package manager; Debian's package is {package}"
+    return f"Install it with:\n    {tool.debian}"
+
+
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--test", action="store_true", help="also what the native tests need")
     chosen = parser.parse_args()
     lines = missing(BUILD + TEST if chosen.test else BUILD)

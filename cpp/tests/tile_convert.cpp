@@ -6,9 +6,6 @@
 namespace simpler::testing {
 namespace {
 
-using AllTypes = ::testing::Types<float, Float16, BFloat16, int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t,
-                                  uint32_t, uint64_t, bool>;
-
 // What a cast means, by the definition.
 template <class To, class From> To expected_cast(From from) {
   if constexpr (std::is_same_v<To, bool>) {

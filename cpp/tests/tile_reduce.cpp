@@ -45,8 +45,6 @@ public:
   }
 };
 
-using AllTypes = ::testing::Types<float, Float16, BFloat16, int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t,
-                                  uint32_t, uint64_t, bool>;
 TYPED_TEST_SUITE(Reduce, AllTypes);
 
 TYPED_TEST(Reduce, Max) {

@@ -1,0 +1,108 @@
+"""Builds the C++ project with CMake, in folders that every environment of this checkout shares.
+
+A folder holds one way of compiling (`FLAVOURS`). What was compiled stays: a second build compiles what changed.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "packages" / "simpler-runtime"
+FOLDER = ROOT / "build" / "cpp"
+
+# As shipped; under sanitizers; and the tile library's tests on every type instead of one of each kind.
+FLAVOURS: dict[str, dict[str, str]] = {
+    "plain": {},
+    "address": {"SIMPLER_SANITIZE": "address,undefined"},
+    "thread": {"SIMPLER_SANITIZE": "thread"},
+    "all-types": {"SIMPLER_ALL_TYPES": "ON"},
+}
+LIMIT_S = 1800
+"""What takes longer hangs: the slowest of these takes some minutes."""
+
+
+def run(*command: str | Path) -> None:
+    """Run a command to its end; raises CalledProcessError when it fails, TimeoutExpired when it never ends."""
+    subprocess.run(list(command), check=True, timeout=LIMIT_S)
+
+
+def uv() -> str:
+    """The installer that hatch brings along; raises SystemExit where there is none."""
+    found = os.environ.get("HATCH_UV") or shutil.which("uv")
+    if found is None:
+        raise SystemExit("missing: uv. Install it with:\n    pip install uv")
+    return found
+
+
+def build_tools() -> Path:
+    """The bin folder with CMake, Ninja and a Python that has nanobind: the same for every environment of this Python.
+
+    One that changed from environment to environment would have everything compiled again.
+    """
+    system = tomllib.loads((PACKAGE / "pyproject.toml").read_text())["build-system"]
+    wanted = [
+        *(requirement for requirement in system["requires"] if requirement.startswith("nanobind")),
+        "cmake>=3.25",
+        "ninja>=1.11",
+    ]
+    place = ROOT / "build" / "tools" / _abi()
+    stamp = place / "installed"
+    if not stamp.exists() or stamp.read_text() != str(wanted):
+        run(uv(), "venv", "--quiet", "--clear", "--python", sys.executable, place)
+        run(uv(), "pip", "install", "--quiet", "--python", place / "bin" / "python", *wanted)
+        stamp.write_text(str(wanted))
+    return place / "bin"
+
+
+def _abi() -> str:
+    """The Python that a module is compiled for, as file names have it: cpython-311-x86_64-linux-gnu."""
+    return str(sysconfig.get_config_var("SOABI"))
+
+
+def folder(flavour: str) -> Path:
+    """Where a flavour is built; the plain one holds the Python module too, so it has a folder for each Python."""
+    return FOLDER / (f"plain-{_abi()}" if flavour == "plain" else flavour)
+
+
+def build(flavour: str, *targets: str, tests: bool) -> Path:
+    """Configure and build a flavour's targets (all, if none is named); its folder."""
+    tools = build_tools()
+    options = {"CMAKE_MAKE_PROGRAM": str(tools / "ninja"), **FLAVOURS[flavour]}
+    if tests:
+        options["SIMPLER_TESTS"] = "ON"
+    if flavour == "plain":
+        options |= {"SIMPLER_PYTHON": "ON", "Python_EXECUTABLE": str(tools / "python")}
+    place = folder(flavour)
+    defined = [f"-D{name}={value}" for name, value in options.items()]
+    run(tools / "cmake", "-S", ROOT / "cpp", "-B", place, "-G", "Ninja", "--log-level=WARNING", *defined)
+    chosen = ["--target", *targets] if targets else []
+    run(tools / "cmake", "--build", place, *chosen)
+    return place
+
+
+def build_module() -> None:
+    """Build the Python module and put it where the checkout's package is imported from, at once or not at all."""
+    built = build("plain", "_native", tests=False) / "bindings"
+    (module,) = built.glob("_native*.so")
+    target = PACKAGE / "src" / "simpler_runtime" / module.name
+    fresh = target.with_name(f".{module.name}.{os.getpid()}")
+    shutil.copy2(module, fresh)
+    fresh.replace(target)
+
+
+def module_is_there() -> bool:
+    """Whether this Python finds a module in the checkout: a cleaned one has none."""
+    names = (f"_native.{_abi()}.so", "_native.abi3.so") if sys.version_info >= (3, 12) else (f"_native.{_abi()}.so",)
+    return any((PACKAGE / "src" / "simpler_runtime" / name).exists() for name in names)
+
+
+def test(flavour: str) -> None:
+    """Run a flavour's tests, which must be built."""
+    run(build_tools() / "ctest", "--test-dir", folder(flavour), "--output-on-failure", "-j", str(os.cpu_count() or 1))
