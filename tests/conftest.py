@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tools"))  # the workspace's commands are tested here too
 MARK = "SIMPLER_TEST_MARK"
 
 

@@ -9,16 +9,19 @@ import sys
 from pathlib import Path
 
 import pytest
+import toolchain
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPT = ROOT / "tools" / "toolchain.py"
+BINUTILS = ("as", "ld")  # a compiler calls them by the PATH
+COMPLETE = ("g++", "cc", "cargo", "apt-get", *BINUTILS)
 
 
 def run_with(path: Path, **variables: str) -> subprocess.CompletedProcess[str]:
     environment = {name: value for name, value in os.environ.items() if name != "CXX"} | variables
     return subprocess.run(
         [sys.executable, str(SCRIPT)],
-        cwd=ROOT,
+        cwd=path,  # from anywhere
         env=environment | {"PATH": str(path)},
         capture_output=True,
         text=True,
@@ -28,47 +31,95 @@ def run_with(path: Path, **variables: str) -> subprocess.CompletedProcess[str]:
 
 def folder_with(tmp_path: Path, *tools: str) -> Path:
     for tool in tools:
-        found = shutil.which(tool)
-        assert found
-        (tmp_path / tool).symlink_to(found)
+        (tmp_path / tool).symlink_to(shutil.which(tool) or shutil.which("true") or "")
     return tmp_path
 
 
+def fake(path: Path, words: str, status: int = 0) -> None:
+    path.write_text(f"#!{shutil.which('sh')}\necho '{words}'\nexit {status}\n")
+    path.chmod(0o755)
+
+
 def test_a_complete_toolchain_passes_silently(tmp_path: Path) -> None:
-    done = run_with(folder_with(tmp_path, "g++", "cargo"))
+    done = run_with(folder_with(tmp_path, *COMPLETE))
     assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.parametrize(
-    ("present", "purpose", "line"),
+    ("absent", "purpose", "line"),
     [
-        ("cargo", "missing: a C++20 compiler", "sudo apt-get install -y g++"),
-        ("g++", "missing: cargo", "https://sh.rustup.rs"),
+        ("g++", "missing: a C++20 compiler: there is none", "sudo apt-get install -y g++"),
+        ("cc", "missing: a linker: there is no cc", "sudo apt-get install -y gcc"),
+        ("cargo", "missing: cargo 1.85 or newer: there is none", "https://sh.rustup.rs"),
     ],
 )
 def test_what_is_missing_is_named_with_the_line_that_installs_it(
-    tmp_path: Path, present: str, purpose: str, line: str
+    tmp_path: Path, absent: str, purpose: str, line: str
 ) -> None:
-    done = run_with(folder_with(tmp_path, present))
+    done = run_with(folder_with(tmp_path, *(tool for tool in COMPLETE if tool != absent)))
     assert done.returncode == 1
     assert purpose in done.stderr
     assert line in done.stderr
     assert done.stderr.count("missing:") == 1
 
 
+def test_where_there_is_no_apt_no_line_of_apt_is_given(tmp_path: Path) -> None:
+    done = run_with(folder_with(tmp_path, "cc", "cargo", *BINUTILS))
+    assert done.returncode == 1
+    assert "with your system's package manager; Debian's package is g++" in done.stderr
+    assert "apt-get" not in done.stderr
+
+
 def test_a_cargo_that_is_too_old_counts_as_missing(tmp_path: Path) -> None:
-    folder_with(tmp_path, "g++")
-    old = tmp_path / "cargo"
-    old.write_text("#!/bin/sh\necho cargo 1.63.0\n".replace("/bin/sh", shutil.which("sh") or "/bin/sh"))
-    old.chmod(0o755)
+    folder_with(tmp_path, *(tool for tool in COMPLETE if tool != "cargo"))
+    fake(tmp_path / "cargo", "cargo 1.63.0")
     done = run_with(tmp_path)
     assert done.returncode == 1
-    assert "cargo 1.85 or newer" in done.stderr
+    assert "cargo 1.85 or newer: this is cargo 1.63" in done.stderr
+
+
+def test_a_compiler_that_takes_the_flag_but_not_the_language_counts_as_missing(tmp_path: Path) -> None:
+    folder_with(tmp_path, *(tool for tool in COMPLETE if tool != "g++"))
+    fake(tmp_path / "g++", "fatal error: concepts: No such file or directory", 1)
+    done = run_with(tmp_path)
+    assert done.returncode == 1
+    assert "can't build a small C++20 program: fatal error: concepts: No such file" in done.stderr
+
+
+def test_a_compiler_whose_programs_do_not_run_here_counts_as_missing(tmp_path: Path) -> None:
+    folder_with(tmp_path, *(tool for tool in COMPLETE if tool != "g++"))
+    fake(tmp_path / "g++", "compiled for elsewhere")
+    done = run_with(tmp_path)
+    assert done.returncode == 1
+    assert "does not run here" in done.stderr
 
 
 def test_a_compiler_named_by_cxx_is_accepted(tmp_path: Path) -> None:
-    done = run_with(folder_with(tmp_path, "cargo"), CXX=f"{shutil.which('g++')} -pipe")
+    gxx = shutil.which("g++")
+    done = run_with(folder_with(tmp_path, *(tool for tool in COMPLETE if tool != "g++")), CXX=f"{gxx} -pipe")
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_compiler_named_by_cxx_that_is_not_there_is_named(tmp_path: Path) -> None:
+    done = run_with(folder_with(tmp_path, *COMPLETE), CXX="g++-99 -pipe")
+    assert done.returncode == 1
+    assert "CXX names g++-99, which is not there" in done.stderr
+
+
+def test_windows_is_told_that_it_is_not_supported_and_nothing_of_apt(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(toolchain, "SYSTEM", "win32")
+    assert toolchain.missing(toolchain.BUILD) == [
+        "not supported yet: win32. Build on Linux (under Windows: WSL)."
+    ]
+
+
+def test_macos_is_told_its_own_lines(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(toolchain, "SYSTEM", "darwin")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CXX", raising=False)
+    text = "\n".join(toolchain.missing(toolchain.BUILD + toolchain.TEST))
+    assert "xcode-select --install" in text
+    assert "apt" not in text
 
 
 def test_every_build_environment_looks_at_the_toolchain_first() -> None:

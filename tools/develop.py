@@ -42,12 +42,12 @@ def _digest(paths: Iterable[Path]) -> str:
 
 def metadata(package: str) -> str:
     """A digest of what an installation records: its dependencies, commands and version."""
-    return _digest([PACKAGES / package / "pyproject.toml", ROOT / "crates" / "Cargo.toml", Path(__file__)])
+    return _digest([PACKAGES / package / "pyproject.toml", ROOT / "crates" / "Cargo.toml", ROOT / "tools" / "develop.py"])
 
 
 def sources(package: str) -> str:
     """A digest of what a package is compiled from."""
-    found = [PACKAGES / package / "pyproject.toml", Path(cpp_build.__file__)]
+    found = [PACKAGES / package / "pyproject.toml", ROOT / "tools" / "cpp_build.py"]
     for folder, below, files in os.walk(ROOT / COMPILED[package][0]):
         below[:] = [name for name in below if name not in APART]
         found += [Path(folder) / name for name in files]

@@ -72,9 +72,11 @@ def main() -> int:
     suite = os.environ.get("HATCH_ENV_ACTIVE", "default")
     report = read()
     seconds = time.time() - report.started
-    print(*report.coverage, sep="\n")
+    for line in report.coverage:
+        print(line)
     print(f"suite {suite}: {seconds:.0f} s (budget: {BUDGET_S} s{', EXCEEDED' if seconds > BUDGET_S else ''})")
-    print(*not_run_lines({suite: report}), sep="\n")
+    for line in not_run_lines({suite: report}):
+        print(line)
     return 0
 
 

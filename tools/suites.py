@@ -222,9 +222,10 @@ def summary(results: dict[str, tuple[int, float]], known: dict[str, dict[str, ob
         else:
             at = time.strftime("%Y-%m-%d %H:%M", time.localtime(float(str(known[suite]["at"]))))
             print(f"{'unchanged':>12}  {suite:8} passed at {at}; hatch run test --again runs it once more")
-    print(*report.not_run_lines(reports), sep="\n")
     failed = sum(code != 0 for code, _ in results.values())
     print(f"suites: {len(SUITES) - failed} passed, {failed} failed")
+    for line in report.not_run_lines(reports):
+        print(line)
     return 1 if failed else 0
 
 

@@ -133,6 +133,7 @@ def _googletest_lacks() -> str | None:
     return None if found else "there is none"
 
 
+SYSTEM = sys.platform
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 CARGO = f"cargo {'.'.join(map(str, rust_version()))} or newer"
 RUSTUP = "curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y"
@@ -148,8 +149,8 @@ TEST = (Tool("GoogleTest", _googletest_lacks, "sudo apt-get install -y libgtest-
 
 def missing(tools: tuple[Tool, ...]) -> list[str]:
     """A line for each tool that is lacking, and the line that installs it where one is known."""
-    if sys.platform not in ("linux", "darwin"):
-        return [f"not supported yet: {sys.platform}. Build on Linux (under Windows: WSL)."]
+    if SYSTEM not in ("linux", "darwin"):
+        return [f"not supported yet: {SYSTEM}. Build on Linux (under Windows: WSL)."]
     lines = []
     for tool in tools:
         lacking = tool.lacking()
@@ -160,7 +161,7 @@ def missing(tools: tuple[Tool, ...]) -> list[str]:
 
 
 def _advice(tool: Tool) -> str:
-    if sys.platform == "darwin":
+    if SYSTEM == "darwin":
         return f"Install it with:\n    {tool.macos}"
     if tool.debian.startswith("sudo apt-get") and shutil.which("apt-get") is None:
         package = tool.debian.split()[-1]

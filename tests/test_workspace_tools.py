@@ -1,0 +1,210 @@
+"""The workspace's own commands: turns, what is built once, what is run again, and what is said at the end."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import develop
+import pytest
+import report
+import suites
+from turns import turn
+
+ROOT = Path(__file__).resolve().parent.parent
+HOLDER = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from turns import turn
+with turn("a build", Path(sys.argv[2])):
+    print("built", flush=True)
+    sys.stdin.read(1)
+"""
+
+
+def holder(lock: Path) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", HOLDER, str(ROOT / "tools"), str(lock)]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+class TestTurns:
+    def test_a_second_command_waits_and_says_for_whom(self, tmp_path: Path) -> None:
+        lock = tmp_path / "lock"
+        with holder(lock) as first:
+            assert first.stdout.readline() == "built\n"
+            with holder(lock) as second:
+                assert second.stdout.readline() == f"waiting for a build (pid {first.pid}), which builds in this checkout\n"
+                first.communicate("x")
+                assert second.stdout.readline() == "built\n"
+                second.communicate("x")
+
+    def test_a_killed_command_has_no_turn(self, tmp_path: Path) -> None:
+        lock = tmp_path / "lock"
+        with holder(lock) as first:
+            assert first.stdout.readline() == "built\n"
+            first.kill()
+        with turn("next", lock):
+            assert lock.read_text() == f"next (pid {os.getpid()})"
+
+    def test_ctrl_c_ends_the_waiting(self, tmp_path: Path) -> None:
+        lock = tmp_path / "lock"
+        with turn("this", lock), holder(lock) as second:
+            assert second.stdout.readline().startswith("waiting for this")
+            second.send_signal(signal.SIGINT)
+            assert second.wait() != 0
+
+    def test_who_builds_for_ever_is_named(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("turns.LIMIT_S", 0)
+        lock = tmp_path / "lock"
+        with turn("this", lock), pytest.raises(SystemExit, match=r"this \(pid \d+\) has been building for an hour"):
+            with turn("that", lock):
+                pass
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A checkout with a line of each kind of source, under git."""
+    for name, text in {
+        "pyproject.toml": (ROOT / "pyproject.toml").read_text(),
+        "crates/Cargo.toml": "[workspace]",
+        "crates/simpler-ipc/src/lib.rs": "// Rust",
+        "crates/simpler-ipc/tests/loom.rs": "// its test",
+        "cpp/src/chip.cpp": "// C++",
+        "packages/simpler-ipc/pyproject.toml": "[project]",
+        "packages/simpler-runtime/pyproject.toml": "[project]",
+        "packages/simpler-core/src/simpler/worker.py": "# Python",
+        "packages/chia-flow/src/chia/flow.py": "# Python",
+        "tools/cpp_build.py": "# a tool",
+        "tests/test_house.py": "# a test",
+    }.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
+    for module in (develop, suites):
+        monkeypatch.setattr(module, "ROOT", tmp_path)
+    monkeypatch.setattr(develop, "PACKAGES", tmp_path / "packages")
+    return tmp_path
+
+
+class TestWhatIsRunAgain:
+    @pytest.mark.parametrize(
+        ("changed", "again"),
+        [
+            ("crates/simpler-ipc/src/lib.rs", {"ipc", "core", "lang", "house"}),
+            ("cpp/src/chip.cpp", {"runtime", "core", "lang", "house"}),
+            ("packages/simpler-core/src/simpler/worker.py", {"core", "lang", "house"}),
+            ("packages/chia-flow/src/chia/flow.py", {"chia", "house"}),
+            ("packages/chia-flow/src/chia/new.py", {"chia", "house"}),
+            ("tests/test_house.py", {"house"}),
+            ("pyproject.toml", set(suites.SUITES)),
+        ],
+    )
+    def test_a_suite_whose_sources_changed(self, checkout: Path, changed: str, again: set[str]) -> None:
+        before = suites.states()
+        path = checkout / changed
+        path.write_text((path.read_text() if path.exists() else "") + "\n# changed")
+        after = suites.states()
+        assert {suite for suite in suites.SUITES if before[suite] != after[suite]} == again
+
+    def test_everything_if_another_compiler_is_in_use(self, checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        before = suites.states()
+        monkeypatch.setattr(suites, "compilers", lambda: "another")
+        after = suites.states()
+        assert all(before[suite] != after[suite] for suite in suites.SUITES)
+
+    def test_everything_where_no_git_tells_what_the_sources_are(
+        self, checkout: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("PATH", str(checkout))
+        assert suites.states() == {}
+
+
+class TestWhatIsBuiltAgain:
+    def test_a_module_whose_sources_changed(self, checkout: Path) -> None:
+        rust, cpp = develop.sources("simpler-ipc"), develop.sources("simpler-runtime")
+        (checkout / "crates/simpler-ipc/src/lib.rs").write_text("// changed")
+        assert develop.sources("simpler-ipc") != rust
+        assert develop.sources("simpler-runtime") == cpp
+
+    def test_not_one_whose_tests_changed(self, checkout: Path) -> None:
+        before = develop.sources("simpler-ipc")
+        (checkout / "crates/simpler-ipc/tests/loom.rs").write_text("// changed")
+        assert develop.sources("simpler-ipc") == before
+
+    def test_a_module_that_was_cleaned_away(self, checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(develop, "BUILT", checkout / "built.json")
+        module = checkout / "packages/simpler-ipc/src/simpler_ipc/_native.abi3.so"
+        module.parent.mkdir(parents=True)
+        module.touch()
+        key = f"simpler-ipc {sys.implementation.cache_tag}"
+        develop.BUILT.write_text(json.dumps({key: develop.sources("simpler-ipc")}))
+        assert develop.is_built("simpler-ipc")
+        module.unlink()
+        assert not develop.is_built("simpler-ipc")
+
+    def test_everything_after_a_record_that_was_cut_short(
+        self, checkout: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(develop, "BUILT", checkout / "built.json")
+        develop.BUILT.write_text('{"simpler-ipc cpython')
+        assert not develop.is_built("simpler-ipc")
+
+    def test_this_checkout_runs_on_modules_that_all_environments_share(self) -> None:
+        import simpler_ipc._native
+        import simpler_runtime._native
+
+        for module in (simpler_ipc._native, simpler_runtime._native):
+            assert Path(module.__file__).is_relative_to(ROOT / "packages")
+
+
+class TestReports:
+    @pytest.fixture(autouse=True)
+    def _apart(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(report, "FOLDER", tmp_path)
+        monkeypatch.setenv("HATCH_ENV_ACTIVE", "ipc")
+
+    def test_what_was_not_run_is_the_last_thing_said(self, capsys: pytest.CaptureFixture[str]) -> None:
+        report.begin()
+        report.not_run("tests under Miri", "it is not installed")
+        report.not_run("compiling for a toaster", "its library is not installed")
+        capsys.readouterr()
+        assert report.main() == 0
+        assert capsys.readouterr().out.endswith(
+            "not run here:\n  ipc: tests under Miri: it is not installed\n"
+            "  ipc: compiling for a toaster: its library is not installed\n"
+        )
+
+    def test_a_new_run_forgets_the_one_before(self, capsys: pytest.CaptureFixture[str]) -> None:
+        report.not_run("tests under Miri", "it is not installed")
+        report.begin()
+        capsys.readouterr()
+        report.main()
+        assert "not run" not in capsys.readouterr().out
+
+    def test_a_suite_over_its_budget_says_so(self, capsys: pytest.CaptureFixture[str]) -> None:
+        report.write(report.Report(started=0.0))
+        report.main()
+        assert "EXCEEDED" in capsys.readouterr().out
+
+    def test_the_summary_tells_what_failed_what_is_unchanged_and_last_what_was_not_run(
+        self, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        report.not_run("tests under Miri", "it is not installed")
+        results = {"ipc": (1, 10.0), "runtime": (0, 200.0)}
+        known = {suite: {"at": 0.0} for suite in suites.SUITES}
+        capsys.readouterr()
+        assert suites.summary(results, known) == 1
+        lines = capsys.readouterr().out.splitlines()
+        assert any(line.split()[:3] == ["FAILED", "(1)", "ipc"] for line in lines)
+        assert any("runtime" in line and "EXCEEDS its budget of 180 s" in line for line in lines)
+        assert sum("unchanged" in line for line in lines) == 4
+        assert lines[-3:] == [
+            "suites: 5 passed, 1 failed",
+            "not run here:",
+            "  ipc: tests under Miri: it is not installed",
+        ]
