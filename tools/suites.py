@@ -2,7 +2,7 @@
 
 python tools/suites.py           what changed since it passed here
 python tools/suites.py --again   everything
-python tools/suites.py --all     everything, and of each the full product: every type, longer fuzzing
+python tools/suites.py --all     the full product: also every type, longer fuzzing
 
 Further arguments go to each suite's pytest; a run with any is never remembered. Ctrl-C ends all of it at once: whatever
 the running suite started is killed, wherever it hangs in the process tree.
@@ -24,6 +24,7 @@ import tomllib
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import develop
 import psutil
@@ -32,6 +33,7 @@ import toolchain
 
 ROOT = Path(__file__).resolve().parent.parent
 SUITES = ("ipc", "runtime", "core", "lang", "chia", "house")
+FULLER = ("ipc", "runtime")  # those that have more to give: see native_tests.py
 PASSED = report.FOLDER / "passed.json"
 PR_SET_CHILD_SUBREAPER = 36
 # What any suite may read besides the packages of its environment.
@@ -76,11 +78,16 @@ def state(suite: str, all_files: list[str], machine: str) -> str:
     return digest.hexdigest()
 
 
-def states() -> dict[str, str]:
-    """The state of each suite's inputs; none where that can't be told."""
+def states(full: bool = False) -> dict[str, str]:
+    """The state of each suite's inputs, and of what is asked of it; none where that can't be told."""
     listed = files()
-    machine = compilers() if listed is not None else ""
-    return {suite: state(suite, listed, machine) for suite in SUITES} if listed is not None else {}
+    if listed is None:
+        return {}
+    machine = compilers()
+    return {
+        suite: state(suite, listed, f"{machine}{', the full product' if full and suite in FULLER else ''}")
+        for suite in SUITES
+    }
 
 
 # --- processes -------------------------------------------------------------------------------------------------------
@@ -157,7 +164,7 @@ class Runner:
         kill_descendants()  # what the pool had just begun
 
 
-def remembered() -> dict[str, dict[str, object]]:
+def remembered() -> dict[str, dict[str, Any]]:
     try:
         return dict(json.loads(PASSED.read_text()))
     except (OSError, ValueError):  # there is none yet, or its writer was killed
@@ -177,10 +184,11 @@ def main() -> int:
     if hatch is None:
         print("missing: hatch. Install it with:\n    pip install hatch", file=sys.stderr)
         return 1
-    before = states()
+    before = states(chosen.all)
+    plain = states()  # what passes in full has passed
     known = remembered()
-    passed = [suite for suite in SUITES if suite in before and known.get(suite, {}).get("state") == before[suite]]
-    if chosen.again or chosen.all or arguments:
+    passed = [suite for suite in SUITES if suite in before and before[suite] in known.get(suite, {}).get("states", [])]
+    if chosen.again or arguments:
         passed = []
     adopt_orphans()
     signal.signal(signal.SIGTERM, interrupted)
@@ -196,7 +204,7 @@ def main() -> int:
             results[suite] = code, time.time() - start
             known.pop(suite, None)
             if code == 0 and suite in before and not arguments:
-                known[suite] = {"state": before[suite], "at": start, "seconds": time.time() - start}
+                known[suite] = {"states": [before[suite], plain[suite]], "at": start, "seconds": time.time() - start}
             PASSED.parent.mkdir(parents=True, exist_ok=True)
             PASSED.write_text(json.dumps(known))
     except KeyboardInterrupt:
@@ -207,7 +215,7 @@ def main() -> int:
     return summary(results, known)
 
 
-def summary(results: dict[str, tuple[int, float]], known: dict[str, dict[str, object]]) -> int:
+def summary(results: dict[str, tuple[int, float]], known: dict[str, dict[str, Any]]) -> int:
     """Print what became of each suite, and last what could not be run here; the exit status of it all."""
     print("\n━━ summary")
     reports = {suite: report.read(suite) for suite in SUITES}
@@ -220,7 +228,7 @@ def summary(results: dict[str, tuple[int, float]], known: dict[str, dict[str, ob
             over = f"  EXCEEDS its budget of {report.BUDGET_S} s" if seconds > report.BUDGET_S else ""
             print(f"{'passed' if code == 0 else f'FAILED ({code})':>12}  {suite:8} {seconds:6.0f} s{over}")
         else:
-            at = time.strftime("%Y-%m-%d %H:%M", time.localtime(float(str(known[suite]["at"]))))
+            at = time.strftime("%Y-%m-%d %H:%M", time.localtime(known[suite]["at"]))
             print(f"{'unchanged':>12}  {suite:8} passed at {at}; hatch run test --again runs it once more")
     failed = sum(code != 0 for code, _ in results.values())
     print(f"suites: {len(SUITES) - failed} passed, {failed} failed")
