@@ -13,7 +13,6 @@ from simpler.states import (
     RECALL,
     RELEASE,
     SUBMIT,
-    IllegalTransition,
 )
 
 

@@ -52,19 +52,19 @@ class PyptoError(Exception):
         return "\n".join(lines)
 
 
-class SourceUnavailableError(PyptoError):
+class SourceUnavailable(PyptoError):
     """The source of a program can't be read (``exec`` of a string, ``python -c``, a file that changed or is gone)."""
 
 
-class SyntaxUnsupportedError(PyptoError):
+class SyntaxUnsupported(PyptoError):
     """Python that the language has no meaning for, at that place."""
 
 
-class UnboundVariableError(PyptoError):
+class UnboundVariable(PyptoError):
     """A name is used that is not defined, not defined yet, or defined only inside a loop that has ended."""
 
 
-class UnknownOpError(PyptoError):
+class UnknownOp(PyptoError):
     """``pl.something`` that is no operation of the language."""
 
 
@@ -72,15 +72,15 @@ class SignatureError(PyptoError):
     """A function is declared or called in a way its kind, parameters or results don't allow."""
 
 
-class TypeMismatchError(PyptoError):
+class TypeMismatch(PyptoError):
     """A shape, dtype or kind of value differs from what is expected there."""
 
 
-class OutOfBoundsError(PyptoError):
+class OutOfBounds(PyptoError):
     """A load, store or slice that reaches outside its tensor."""
 
 
-class MissingHostOrchestratorError(PyptoError):
+class HostOrchestratorError(PyptoError):
     """A program has no entry to start at, or more than one."""
 
 
@@ -88,7 +88,15 @@ class DeviceCountError(PyptoError):
     """A program asks for more chips than it was given."""
 
 
-class VerificationError(PyptoError):
+class ConfigError(PyptoError, ValueError):
+    """A platform, runtime or DistributedConfig that can't be used, or not with this program."""
+
+
+class OutputDirectoryError(PyptoError):
+    """An output directory can't be read, is no pypto program, or may not be replaced."""
+
+
+class VerificationFailed(PyptoError):
     """A pass produced IR that breaks a rule of the IR. It is a bug in the pass, not in the user's program."""
 
 

@@ -111,7 +111,7 @@ def test_a_mistake_in_a_program_is_shown_with_its_line_and_no_traceback(file) ->
     done = run("run", file(op="ad"))
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
-    assert "UnknownOpError: " in done.stderr
+    assert "UnknownOp: " in done.stderr
     assert "doubling.py:15:" in done.stderr
     assert "^" in done.stderr
 

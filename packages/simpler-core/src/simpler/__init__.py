@@ -25,9 +25,9 @@ from simpler_runtime import (
 
 from .callables import CallableHandle, CallableKind, TargetNamespace
 from .errors import (
-    CallableError,
     NoSuchWorker,
-    RemoteException,
+    RegistrationFailed,
+    RemoteError,
     RunTimeout,
     SharedMemoryFull,
     SimplerError,
@@ -36,6 +36,7 @@ from .errors import (
     UnknownCallable,
     WorkerDied,
     WorkerStateError,
+    WrongKind,
 )
 from .orchestrator import Orchestrator
 from .states import TaskState
@@ -49,7 +50,6 @@ __all__ = [
     "OUT",
     "OUTPUT_EXISTING",
     "CallConfig",
-    "CallableError",
     "CallableHandle",
     "CallableKind",
     "ChipCallable",
@@ -57,7 +57,8 @@ __all__ = [
     "DataType",
     "NoSuchWorker",
     "Orchestrator",
-    "RemoteException",
+    "RegistrationFailed",
+    "RemoteError",
     "RunTimeout",
     "SharedMemoryFull",
     "SimplerError",
@@ -72,4 +73,5 @@ __all__ = [
     "Worker",
     "WorkerDied",
     "WorkerStateError",
+    "WrongKind",
 ]

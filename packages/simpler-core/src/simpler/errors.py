@@ -13,8 +13,12 @@ class WorkerStateError(SimplerError, RuntimeError):
     """The worker cannot do this now: it is closed, busy, broken by a dead child, or belongs to another process."""
 
 
-class CallableError(SimplerError, TypeError):
-    """Something was registered that a worker cannot execute, or that cannot be sent to its running children."""
+class RegistrationFailed(SimplerError, TypeError):
+    """What was to be registered is no callable, cannot reach the running children, or finds no slot on the chips."""
+
+
+class WrongKind(SimplerError, TypeError):
+    """A callable was submitted to workers of another kind: a Python function to chips, or a chip's to SubWorkers."""
 
 
 class UnknownCallable(SimplerError, LookupError):
@@ -37,7 +41,7 @@ class RunTimeout(SimplerError, TimeoutError):
     """A run took longer than the worker's ``timeout``; its unfinished tasks were ended."""
 
 
-class RemoteException(SimplerError):
+class RemoteError(SimplerError):
     """Stands in for an exception that could not be sent to the caller's process; its message is that one's repr."""
 
 

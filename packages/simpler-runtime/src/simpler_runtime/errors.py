@@ -23,7 +23,7 @@ class DeviceMemoryError(ChipError, MemoryError):
     """Device memory is exhausted, or an address range is not inside one live allocation of it."""
 
 
-class RingFullError(ChipError, MemoryError):
+class RingFull(ChipError, MemoryError):
     """A ring of the chip is full and nothing that runs can free it.
 
     Attributes:
@@ -67,11 +67,11 @@ class KernelError(ChipError):
         )
 
 
-class CompilerNotFoundError(ChipError):
+class CompilerNotFound(ChipError):
     """No C++ compiler was found. Says where it was looked for and how to install one."""
 
 
-class KernelCompileError(ChipError):
+class CompileFailed(ChipError):
     """The C++ compiler refused a kernel.
 
     Attributes:
