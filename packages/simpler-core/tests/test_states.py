@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from simpler import TaskState
+from simpler import IllegalTransition, TaskState
 from simpler.states import (
     BUILD,
     COMPLETE,

@@ -13,6 +13,7 @@ class PyptoError(Exception):
     """Base of every error about a user's program.
 
     Attributes:
+        explains_itself: its message is written for the user; a command line shows that, without a traceback.
         message: what is wrong, in one sentence or two.
         span: where in the user's source, or None where there is no such place.
         hint: what to write instead, or None.
@@ -20,6 +21,8 @@ class PyptoError(Exception):
     ``str(error)`` is the whole diagnostic as plain text: ``file:line:column`` (both 1-based), the source line, a caret
     under the place, and the hint.
     """
+
+    explains_itself = True
 
     def __init__(self, message: str, span: Span | None = None, hint: str | None = None) -> None:
         super().__init__(message, span, hint)
@@ -97,7 +100,9 @@ class OutputDirectoryError(PyptoError):
 
 
 class VerificationFailed(PyptoError):
-    """A pass produced IR that breaks a rule of the IR. It is a bug in the pass, not in the user's program."""
+    """A pass broke a rule of the IR. It is a bug of this package, not of the user's program: please report it."""
+
+    explains_itself = False
 
 
 def _excerpt(span: Span) -> list[str]:

@@ -25,6 +25,7 @@ from simpler_runtime import (
 
 from .callables import CallableHandle, CallableKind, TargetNamespace
 from .errors import (
+    IllegalTransition,
     NoSuchWorker,
     RegistrationFailed,
     RemoteError,
@@ -55,6 +56,7 @@ __all__ = [
     "ChipCallable",
     "ContinuousTensor",
     "DataType",
+    "IllegalTransition",
     "NoSuchWorker",
     "Orchestrator",
     "RegistrationFailed",

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 
 class ChipError(Exception):
-    """Base of every error of simpler_runtime."""
+    """Base of every error of simpler_runtime.
+
+    Attributes:
+        explains_itself: its message is written for the user; a command line shows that, without a traceback.
+    """
+
+    explains_itself = True
 
 
 class PlatformError(ChipError):
