@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 
 from pypto.errors import OutOfBounds, TypeMismatch
@@ -93,14 +94,14 @@ def check_number(op: str, dtype: DType, number: Expr) -> None:
 
 
 def fits(value: int | float | bool, dtype: DType) -> bool:
-    """True where ``dtype`` can hold ``value``."""
+    """True where ``dtype`` can hold ``value``; a float type rounds it."""
     if dtype.is_float:
-        return True
+        return isinstance(value, float) or abs(value) <= sys.float_info.max
     if dtype == BOOL:
         return value in (0, 1)
     bits = 8 * dtype.itemsize
     low, high = (-(1 << (bits - 1)), (1 << (bits - 1)) - 1) if dtype.is_signed else (0, (1 << bits) - 1)
-    return float(value).is_integer() and low <= int(value) <= high
+    return low <= value <= high and value == int(value)
 
 
 def check_dtype(op: str, operand: Expr, allowed: Callable[[DType], bool], wanted: str) -> None:
