@@ -16,8 +16,8 @@ void translate(const std::exception_ptr &thrown, void *) {
     std::rethrow_exception(thrown);
   } catch (const KernelError &e) {
     raise("KernelError", e.callable, e.task, e.kernel, e.core, e.message);
-  } catch (const RingFullError &e) {
-    raise("RingFullError", e.ring, e.what());
+  } catch (const RingFull &e) {
+    raise("RingFull", e.ring, e.what());
   } catch (const DeviceMemoryError &e) {
     raise("DeviceMemoryError", e.what());
   } catch (const CallableError &e) {

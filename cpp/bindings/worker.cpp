@@ -140,7 +140,7 @@ void bind_worker(nb::module_ &m) {
           "signature, back; child_memory tensors are used in place. When it fails, host tensors keep what they had, "
           "on\n"
           "platforms with separate memory. The GIL is released; Ctrl-C ends it between two kernels.\n"
-          "Raises CallableError (slot, number of arguments), CallConfigError, KernelError, RingFullError,\n"
+          "Raises CallableError (slot, number of arguments), CallConfigError, KernelError, RingFull,\n"
           "DeviceMemoryError.")
       .def(
           "run_prepared_from_blob",

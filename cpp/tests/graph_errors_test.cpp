@@ -14,9 +14,9 @@ TEST(Graph, AHeapRingThatNobodyCanFreeIsNamed) {
     for (int i = 0; i < 3; ++i)
       graph.submit(task(kernel).out(graph.alloc(DataType::INT8, {4096})));
   };
-  expect_mentions(message_of<RingFullError>([&] { chip.run(overfill); }),
+  expect_mentions(message_of<RingFull>([&] { chip.run(overfill); }),
                   {"heap ring 0", "8192", "4096", "heap_ring_nbytes"});
-  expect_mentions(message_of<RingFullError>([&] {
+  expect_mentions(message_of<RingFull>([&] {
                     chip.run([&](Graph &graph) {
                       const Scope scope(graph);
                       overfill(graph);

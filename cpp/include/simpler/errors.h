@@ -31,8 +31,8 @@ struct DeviceMemoryError : ChipError {
 };
 
 // A ring is full and nothing that runs can free it.
-struct RingFullError : ChipError {
-  RingFullError(std::string which, const std::string &text) : ChipError(text), ring(std::move(which)) {}
+struct RingFull : ChipError {
+  RingFull(std::string which, const std::string &text) : ChipError(text), ring(std::move(which)) {}
   std::string ring;
 };
 

@@ -66,7 +66,7 @@ private:
 struct Graph {
   // A tensor in a HeapRing of the chip, valid until the innermost open Scope ends, or for the run where none is open;
   // its bytes are undefined. Waits while the ring is full and tasks that may free it still run; otherwise the run ends
-  // with RingFullError.
+  // with RingFull.
   ContinuousTensor alloc(DataType dtype, std::initializer_list<int64_t> shape) {
     return services->alloc(*this, dtype, shape.begin(), static_cast<uint32_t>(shape.size()));
   }

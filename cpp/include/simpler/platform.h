@@ -77,7 +77,7 @@ public:
   virtual std::unique_ptr<LoadedCallable> load(const ChipCallable &callable) = 0;
 
   // Runs one task to its end. `args` are device addresses; tasks may use `ranges` beside live allocations.
-  // Throws KernelError, RingFullError, DeviceMemoryError, CallableError, CallConfigError, Interrupted.
+  // Throws KernelError, RingFull, DeviceMemoryError, CallableError, CallConfigError, Interrupted.
   virtual void run(LoadedCallable &callable, const TaskArgsView &args, std::span<const DeviceRange> ranges,
                    const CallConfig &config, const InterruptCheck &interrupted) = 0;
 

@@ -106,12 +106,11 @@ ContinuousTensor GraphBuilder::alloc_tensor(DataType dtype, const int64_t *shape
   if (block == nullptr)
     scheduler_.help_until([&] { return (block = ring.try_alloc(nbytes)) != nullptr; }, Scheduler::Awaits::ANY_TASK);
   if (block == nullptr)
-    throw RingFullError(ring.name(), "the " + ring.name() + " is full: " + std::to_string(nbytes) +
-                                         " bytes asked for, " + std::to_string(ring.used()) + " of " +
-                                         std::to_string(ring.nbytes()) + " bytes are in use by " +
-                                         std::to_string(ring.live()) +
-                                         " tensors, and no task that runs will free any; enlarge the heap rings "
-                                         "(heap_ring_nbytes) or end scopes earlier");
+    throw RingFull(ring.name(), "the " + ring.name() + " is full: " + std::to_string(nbytes) + " bytes asked for, " +
+                                    std::to_string(ring.used()) + " of " + std::to_string(ring.nbytes()) +
+                                    " bytes are in use by " + std::to_string(ring.live()) +
+                                    " tensors, and no task that runs will free any; enlarge the heap rings "
+                                    "(heap_ring_nbytes) or end scopes earlier");
   scopes_.back().push_back(block);
   tensor.data = block->begin;
   return tensor;

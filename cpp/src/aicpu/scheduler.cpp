@@ -55,8 +55,8 @@ TaskSlot &Scheduler::acquire() {
   TaskSlot &slot = slots_[next_id_ % slots_.size()];
   const auto is_free = [&] { return slot.finished.load(std::memory_order_acquire); };
   if (!is_free() && !help_until(is_free, Awaits::ANY_TASK))
-    throw RingFullError("task ring", "the task ring is full: " + std::to_string(slots_.size()) +
-                                         " slots, and no task in them can run; enlarge it (task_ring_slots)");
+    throw RingFull("task ring", "the task ring is full: " + std::to_string(slots_.size()) +
+                                    " slots, and no task in them can run; enlarge it (task_ring_slots)");
   if (failed())
     throw RunAborted{};
   slot.id = next_id_;

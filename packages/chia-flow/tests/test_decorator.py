@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import ray
 from chia.base.ChiaFunction import ChiaCallRemote, ChiaFunction, ChiaNode
+from chia.errors import InstanceMissing, NodeError
 
 
 @ChiaFunction(num_cpus=2)
@@ -213,7 +214,7 @@ def test_a_wrong_option_is_refused_at_the_override(options: dict[str, Any]) -> N
 
 
 def test_async_functions_are_refused() -> None:
-    with pytest.raises(TypeError, match=r"fetch is async.*asyncio\.run"):
+    with pytest.raises(NodeError, match=r"fetch is async.*asyncio\.run"):
 
         @ChiaFunction
         async def fetch() -> None: ...
@@ -221,7 +222,7 @@ def test_async_functions_are_refused() -> None:
 
 @pytest.mark.parametrize("kind", [staticmethod, classmethod])
 def test_the_wrong_order_of_decorators_is_named(kind: Any) -> None:
-    with pytest.raises(TypeError, match=rf"@{kind.__name__} goes above @ChiaFunction"):
+    with pytest.raises(NodeError, match=rf"@{kind.__name__} goes above @ChiaFunction"):
 
         class Wrong:
             @ChiaFunction
@@ -230,26 +231,26 @@ def test_the_wrong_order_of_decorators_is_named(kind: Any) -> None:
 
 
 def test_classes_builtins_and_nodes_are_refused() -> None:
-    with pytest.raises(TypeError, match="decorate the methods of Counter"):
+    with pytest.raises(NodeError, match="decorate the methods of Counter"):
         ChiaFunction(Counter)
-    with pytest.raises(TypeError, match="Python functions"):
+    with pytest.raises(NodeError, match="Python functions"):
         ChiaFunction(len)
-    with pytest.raises(TypeError, match="already"):
+    with pytest.raises(NodeError, match="already"):
         ChiaFunction(scaled)
-    with pytest.raises(TypeError, match="Python functions"):
+    with pytest.raises(NodeError, match="Python functions"):
         ChiaFunction(functools.partial(abs_of, 1))
 
 
 def test_function_and_options_in_one_call_are_refused() -> None:
-    with pytest.raises(TypeError, match="options alone"):
+    with pytest.raises(NodeError, match="options alone"):
         ChiaFunction(abs_of, num_cpus=1)  # type: ignore[call-overload]
-    with pytest.raises(TypeError, match="one function"):
+    with pytest.raises(NodeError, match="one function"):
         ChiaFunction(abs_of, abs_of)  # type: ignore[call-overload]
 
 
 @pytest.mark.parametrize("other", [len, abs_of, 3, None, "scaled", Counter(1), Counter(1).__init__])
 def test_chia_call_remote_refuses_what_is_no_node(other: Any) -> None:
-    with pytest.raises(TypeError, match="needs a @ChiaFunction"):
+    with pytest.raises(NodeError, match="needs a @ChiaFunction"):
         ChiaCallRemote(other, 1)
 
 
@@ -278,9 +279,11 @@ def test_a_forgotten_instance_is_named_before_ray_is_asked() -> None:
         Counter.count.chia_remote,
         counter.count.options(num_cpus=1).chia_remote,
     ):
-        with pytest.raises(TypeError, match=r"Counter.count.*instance as its first argument.*count.chia_remote\(node"):
+        with pytest.raises(
+            InstanceMissing, match=r"Counter.count.*instance as its first argument.*count.chia_remote\(node"
+        ):
             dispatch()
-        with pytest.raises(TypeError, match="not int"):
+        with pytest.raises(InstanceMissing, match="not int"):
             dispatch(3)
-    with pytest.raises(TypeError, match="instance"):
+    with pytest.raises(InstanceMissing, match="instance"):
         Slotted(2).doubled.chia_remote_blocking()

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import ray
 from chia.base.ChiaFunction import ChiaCallRemote, ChiaFunction, get
+from chia.errors import NothingToWaitFor
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 pytestmark = [pytest.mark.xdist_group("ray"), pytest.mark.usefixtures("cluster")]
@@ -166,7 +167,7 @@ def test_several_results_are_several_references() -> None:
 
 def test_no_result_cannot_be_waited_for() -> None:
     dispatch = add.options(num_returns=0)
-    with pytest.raises(ValueError, match="nothing to wait for"):
+    with pytest.raises(NothingToWaitFor, match="nothing to wait for"):
         dispatch.chia_remote_blocking(1)
 
 

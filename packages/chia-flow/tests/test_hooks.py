@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from chia.base.ChiaFunction import ChiaFunction, get
 from chia.base.hooks import Hooks
+from chia.errors import HookError
 
 pytestmark = pytest.mark.xdist_group("ray")
 
@@ -113,11 +114,11 @@ class TestOnAWorker:
     ],
 )
 def test_wrong_hooks_are_refused(hooks: dict[str, Any], message: str) -> None:
-    with pytest.raises(TypeError, match=message):
+    with pytest.raises(HookError, match=message):
         Hooks(**hooks)
 
 
 @pytest.mark.usefixtures("cluster")
 def test_an_unknown_reserved_keyword_is_refused() -> None:
-    with pytest.raises(TypeError, match=r"_chia_tear_down is no keyword.*_chia_cleanup_args"):
+    with pytest.raises(HookError, match=r"_chia_tear_down is no keyword.*_chia_cleanup_args"):
         work.chia_remote("log", _chia_tear_down=print)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import threading
 
 import pytest
-from simpler import CallableError, CallableKind, UnknownCallable
+from simpler import CallableKind, RegistrationFailed, UnknownCallable
 from simpler.callables import Registry
 
 
@@ -87,7 +87,7 @@ def test_what_is_no_handle_is_refused(thing):
 
 @pytest.mark.parametrize("thing", [3, "name", None, [add]])
 def test_what_cannot_be_called_cannot_be_registered(thing):
-    with pytest.raises(CallableError, match="neither a ChipCallable nor a function"):
+    with pytest.raises(RegistrationFailed, match="neither a ChipCallable nor a function"):
         Registry().identify(thing)
 
 

@@ -86,7 +86,7 @@ def test_a_slot_is_free_again_after_unregister(make_worker, chip_callable):
     worker.init()
     nothing = chip_callable("nothing")
     handles = [worker.register(chip_callable("nothing", name=f"number {i}")) for i in range(MAX_CHIP_CALLABLES)]
-    with pytest.raises(simpler.CallableError, match=r"a chip holds 64 callables; unregister one first"):
+    with pytest.raises(simpler.RegistrationFailed, match=r"a chip holds 64 callables; unregister one first"):
         worker.register(nothing)
     again = worker.register(chip_callable("nothing", name="number 7"))  # the same content takes no slot
     worker.unregister(handles[3])
@@ -154,7 +154,7 @@ def test_a_chip_task_without_chips_says_what_to_pass(make_worker, chip_callable)
 def test_a_chip_callable_is_not_for_sub_workers(make_worker, chip_callable):
     worker = make_worker(device_ids=[0], num_sub_workers=1)
     nothing = worker.register(chip_callable("nothing"))
-    with pytest.raises(simpler.CallableError, match="nothing is a chip callable: submit it with submit_next_level"):
+    with pytest.raises(simpler.WrongKind, match="nothing is a chip callable: submit it with submit_next_level"):
         worker.run(lambda orch, *_: orch.submit_sub(nothing))
 
 

@@ -170,9 +170,9 @@ def test_an_exception_that_cannot_be_pickled_arrives_as_remote_exception(make_wo
         raise ValueError(lambda: None, __import__("threading").Lock())
 
     handle = worker.register(fail)
-    with pytest.raises(simpler.TaskFailed, match="RemoteException: ValueError") as caught:
+    with pytest.raises(simpler.TaskFailed, match="RemoteError: ValueError") as caught:
         worker.run(lambda orch, *_: orch.submit_sub(handle))
-    assert type(caught.value.original) is simpler.RemoteException
+    assert type(caught.value.original) is simpler.RemoteError
 
 
 def test_an_orchestration_that_raises_lets_its_tasks_end_first(make_worker, gate):

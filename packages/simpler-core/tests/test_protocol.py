@@ -3,7 +3,7 @@ from __future__ import annotations
 import threading
 
 import pytest
-from simpler import RemoteException
+from simpler import RemoteError
 from simpler.protocol import pack_failure, unpack_failure
 
 
@@ -50,20 +50,20 @@ def test_an_exception_defined_in_a_function_arrives():
 @pytest.mark.parametrize("error", [ValueError(threading.Lock()), NeedsTwo(1, 2)])
 def test_an_exception_that_cannot_be_sent_arrives_as_its_repr(error):
     arrived, text = there_and_back(error)
-    assert type(arrived) is RemoteException
+    assert type(arrived) is RemoteError
     assert type(error).__name__ in str(arrived)
     assert type(error).__name__ in text
 
 
 def test_an_exception_without_repr_and_pickle_arrives_too():
     arrived, _ = there_and_back(Unprintable())
-    assert type(arrived) is RemoteException
+    assert type(arrived) is RemoteError
     assert "Unprintable" in str(arrived)
 
 
 def test_an_exception_larger_than_a_message_arrives_shortened():
     arrived, text = there_and_back(ValueError("x" * 200_000))
-    assert type(arrived) is RemoteException
+    assert type(arrived) is RemoteError
     assert str(arrived).startswith("ValueError('xxx")
     assert text.endswith("x\n")
 

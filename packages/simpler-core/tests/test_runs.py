@@ -261,7 +261,7 @@ def test_a_function_that_cannot_be_pickled_can_only_be_registered_before_the_sta
     early = worker.register(lambda args: lock.acquire(blocking=False))
     worker.run(lambda orch, *_: orch.submit_sub(early))
     with pytest.raises(
-        simpler.CallableError, match=r"<lambda> cannot be pickled.*register it before the worker starts"
+        simpler.RegistrationFailed, match=r"<lambda> cannot be pickled.*register it before the worker starts"
     ):
         worker.register(lambda args: lock.release())
 
@@ -278,7 +278,7 @@ def test_a_function_children_cannot_load_is_refused_and_the_worker_stays_usable(
         def __reduce__(self):
             return (int, ("no number",))
 
-    with pytest.raises(simpler.CallableError, match=r"sub worker 0 cannot load .*Unloadable"):
+    with pytest.raises(simpler.RegistrationFailed, match=r"sub worker 0 cannot load .*Unloadable"):
         worker.register(Unloadable())
     values = np.zeros(1, np.float32)
     worker.run(lambda orch, *_: orch.submit_sub(fine, TaskArgs().out(values).add_scalar(1.0)))
@@ -327,7 +327,7 @@ def test_a_sub_task_without_sub_workers_says_what_to_pass(make_worker):
 def test_a_python_function_is_not_for_chips(make_worker):
     worker = make_worker(num_sub_workers=1)
     handle = worker.register(fill)
-    with pytest.raises(simpler.CallableError, match="fill is a python function: submit it with submit_sub"):
+    with pytest.raises(simpler.WrongKind, match="fill is a python function: submit it with submit_sub"):
         worker.run(lambda orch, *_: orch.submit_next_level(handle))
 
 

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from simpler import TaskState
+from simpler import IllegalTransition, TaskState
 from simpler.states import (
     BUILD,
     COMPLETE,
@@ -13,7 +13,6 @@ from simpler.states import (
     RECALL,
     RELEASE,
     SUBMIT,
-    IllegalTransition,
 )
 
 

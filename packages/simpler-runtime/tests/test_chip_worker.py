@@ -32,7 +32,7 @@ from simpler_runtime import (
     Kernel,
     KernelError,
     PlatformError,
-    RingFullError,
+    RingFull,
     TaskArgs,
     platforms,
 )
@@ -167,7 +167,7 @@ def test_a_failing_orchestration_says_where(worker: ChipWorker, make_callable: M
 
 
 def test_errors_survive_pickling(worker: ChipWorker) -> None:
-    errors = [KernelError("c", 1, "k", 2, "m"), RingFullError("ring", "full"), CallableError("x"), PlatformError("y")]
+    errors = [KernelError("c", 1, "k", 2, "m"), RingFull("ring", "full"), CallableError("x"), PlatformError("y")]
     for error in errors:
         again = pickle.loads(pickle.dumps(error))
         assert (type(again), str(again), vars(again)) == (type(error), str(error), vars(error))
@@ -176,7 +176,7 @@ def test_errors_survive_pickling(worker: ChipWorker) -> None:
 
 def test_a_full_heap_ring_is_named(worker: ChipWorker, make_callable: Make) -> None:
     worker.prepare_callable(callable_id=0, callable=make_callable("nothing", "too_much_memory", signature=()))
-    with pytest.raises(RingFullError, match=r"heap ring 0 is full.*4096 bytes.*of 8192.*heap_ring_nbytes") as caught:
+    with pytest.raises(RingFull, match=r"heap ring 0 is full.*4096 bytes.*of 8192.*heap_ring_nbytes") as caught:
         worker.run_prepared(callable_id=0, args=TaskArgs())
     assert caught.value.ring == "heap ring 0"
 

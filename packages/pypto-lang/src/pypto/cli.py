@@ -179,31 +179,21 @@ def _reported() -> Iterator[None]:
     except KeyboardInterrupt:
         typer.echo("interrupted", err=True)
         raise typer.Exit(INTERRUPTED) from None
-    except PyptoError as error:
-        _complain(type(error).__name__, str(error))
-        raise typer.Exit(1) from None
     except Exception as error:
-        if not _explains_itself(error):
+        # Every package's root says so of its errors; what has no such word on it is a bug, or the user's own.
+        if not getattr(type(error), "explains_itself", False):
             raise
-        _complain(type(error).__name__, str(error))
+        _complain(error)
         raise typer.Exit(1) from None
 
 
-def _explains_itself(error: Exception) -> bool:
-    """True for the errors of the layers below, which say what happened and where."""
-    from simpler import SimplerError
-    from simpler_ipc import IpcError
-    from simpler_runtime import ChipError
-
-    return isinstance(error, SimplerError | ChipError | IpcError)
-
-
-def _complain(kind: str, text: str) -> None:
+def _complain(error: Exception) -> None:
     from rich.console import Console
     from rich.text import Text
 
     console = Console(stderr=True, soft_wrap=True)
-    console.print(Text.assemble((f"{kind}: ", "bold red"), text))
+    text = "\n".join([str(error), *getattr(error, "__notes__", ())])
+    console.print(Text.assemble((f"{type(error).__name__}: ", "bold red"), text))
 
 
 if __name__ == "__main__":

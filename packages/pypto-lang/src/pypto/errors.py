@@ -13,6 +13,7 @@ class PyptoError(Exception):
     """Base of every error about a user's program.
 
     Attributes:
+        explains_itself: its message is written for the user; a command line shows that, without a traceback.
         message: what is wrong, in one sentence or two.
         span: where in the user's source, or None where there is no such place.
         hint: what to write instead, or None.
@@ -20,6 +21,8 @@ class PyptoError(Exception):
     ``str(error)`` is the whole diagnostic as plain text: ``file:line:column`` (both 1-based), the source line, a caret
     under the place, and the hint.
     """
+
+    explains_itself = True
 
     def __init__(self, message: str, span: Span | None = None, hint: str | None = None) -> None:
         super().__init__(message, span, hint)
@@ -52,19 +55,19 @@ class PyptoError(Exception):
         return "\n".join(lines)
 
 
-class SourceUnavailableError(PyptoError):
+class SourceUnavailable(PyptoError):
     """The source of a program can't be read (``exec`` of a string, ``python -c``, a file that changed or is gone)."""
 
 
-class SyntaxUnsupportedError(PyptoError):
+class SyntaxUnsupported(PyptoError):
     """Python that the language has no meaning for, at that place."""
 
 
-class UnboundVariableError(PyptoError):
+class UnboundVariable(PyptoError):
     """A name is used that is not defined, not defined yet, or defined only inside a loop that has ended."""
 
 
-class UnknownOpError(PyptoError):
+class UnknownOp(PyptoError):
     """``pl.something`` that is no operation of the language."""
 
 
@@ -72,15 +75,15 @@ class SignatureError(PyptoError):
     """A function is declared or called in a way its kind, parameters or results don't allow."""
 
 
-class TypeMismatchError(PyptoError):
+class TypeMismatch(PyptoError):
     """A shape, dtype or kind of value differs from what is expected there."""
 
 
-class OutOfBoundsError(PyptoError):
+class OutOfBounds(PyptoError):
     """A load, store or slice that reaches outside its tensor."""
 
 
-class MissingHostOrchestratorError(PyptoError):
+class HostOrchestratorError(PyptoError):
     """A program has no entry to start at, or more than one."""
 
 
@@ -88,8 +91,18 @@ class DeviceCountError(PyptoError):
     """A program asks for more chips than it was given."""
 
 
-class VerificationError(PyptoError):
-    """A pass produced IR that breaks a rule of the IR. It is a bug in the pass, not in the user's program."""
+class ConfigError(PyptoError, ValueError):
+    """A platform, runtime or DistributedConfig that can't be used, or not with this program."""
+
+
+class OutputDirectoryError(PyptoError):
+    """An output directory can't be read, is no pypto program, or may not be replaced."""
+
+
+class VerificationFailed(PyptoError):
+    """A pass broke a rule of the IR. It is a bug of this package, not of the user's program: please report it."""
+
+    explains_itself = False
 
 
 def _excerpt(span: Span) -> list[str]:

@@ -7,7 +7,7 @@ import pypto.language as pl
 import pytest
 import simpler
 from pypto import ir
-from pypto.errors import SignatureError, TypeMismatchError
+from pypto.errors import SignatureError, TypeMismatch
 from pypto.ir.distributed_compiled_program import DistributedConfig
 
 SHAPE = (32, 48)
@@ -85,7 +85,7 @@ def test_an_argument_given_twice_is_refused(add) -> None:
     ],
 )
 def test_an_array_of_another_type_is_refused(add, b: np.ndarray, found: str) -> None:
-    with pytest.raises(TypeMismatchError, match=rf"argument b of .*expected float32\[32, 48\], got {found}"):
+    with pytest.raises(TypeMismatch, match=rf"argument b of .*expected float32\[32, 48\], got {found}"):
         add(ones(), b)
 
 
@@ -93,14 +93,14 @@ def test_an_array_of_another_type_is_refused(add, b: np.ndarray, found: str) -> 
     "b", [[[1.0]], None, "text", np.zeros(SHAPE), np.zeros(SHAPE, ">f4"), np.zeros(SHAPE, "complex64")]
 )
 def test_what_is_no_array_a_chip_knows_is_refused(add, b: object) -> None:
-    with pytest.raises(TypeMismatchError, match="argument b of Add"):
+    with pytest.raises(TypeMismatch, match="argument b of Add"):
         add(ones(), b)
 
 
 def test_a_read_only_output_is_refused(add) -> None:
     f = ones()
     f.flags.writeable = False
-    with pytest.raises(TypeMismatchError, match=r"argument f .* read-only"):
+    with pytest.raises(TypeMismatch, match=r"argument f .* read-only"):
         add(ones(), ones(), f)
 
 
@@ -188,7 +188,7 @@ def test_dynamic_dimensions_take_any_size(rows, count: int) -> None:
 
 def test_a_dynamic_dimension_has_one_size_in_a_call(rows) -> None:
     x, row = np.zeros((5, 24), np.int32), np.zeros((1, 24), np.int32)
-    with pytest.raises(TypeMismatchError, match=r"argument f .*got int32\[6, 24\], where N is 5 \(dimension 0 of x\)"):
+    with pytest.raises(TypeMismatch, match=r"argument f .*got int32\[6, 24\], where N is 5 \(dimension 0 of x\)"):
         rows(x, row, np.zeros((6, 24), np.int32))
 
 

@@ -111,7 +111,7 @@ def test_a_mistake_in_a_program_is_shown_with_its_line_and_no_traceback(file) ->
     done = run("run", file(op="ad"))
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
-    assert "UnknownOpError: " in done.stderr
+    assert "UnknownOp: " in done.stderr
     assert "doubling.py:15:" in done.stderr
     assert "^" in done.stderr
 
@@ -131,6 +131,35 @@ def test_an_error_of_the_users_own_keeps_its_traceback(file) -> None:
     assert done.returncode == 1
     assert "KeyError: 'mine'" in done.stderr
     assert "Traceback" in done.stderr
+
+
+def test_an_error_of_any_package_that_explains_itself_is_shown_with_its_notes_and_no_traceback(tmp_path) -> None:
+    path = tmp_path / "other.py"
+    path.write_text("""
+class OtherError(Exception):
+    explains_itself = True
+
+class Jammed(OtherError): ...
+
+def main():
+    error = Jammed("tray 2 is jammed: open it")
+    error.add_note("tray 3 as well")
+    raise error
+""")
+    done = run("run", path)
+    assert done.stderr == "Jammed: tray 2 is jammed: open it\ntray 3 as well\n"
+    assert done.returncode == 1
+
+
+def test_a_bug_of_ours_keeps_its_traceback(tmp_path) -> None:
+    path = tmp_path / "bug.py"
+    path.write_text(
+        "from pypto.errors import VerificationFailed\n\n\ndef main():\n    raise VerificationFailed('lost')\n"
+    )
+    done = run("run", path)
+    assert "Traceback" in done.stderr
+    assert "VerificationFailed: lost" in done.stderr
+    assert done.returncode == 1
 
 
 @pytest.mark.parametrize(

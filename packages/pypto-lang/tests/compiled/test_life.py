@@ -16,8 +16,9 @@ import numpy as np
 import psutil
 import pytest
 from pypto import ir
+from pypto.errors import OutputDirectoryError
 from pypto.ir.distributed_compiled_program import DistributedCompiledProgram, DistributedConfig
-from pypto.runtime.manifest import Manifest, OutputDirectoryError
+from pypto.runtime.manifest import Manifest
 from pypto.runtime.output_directory import OutputDirectory
 from pypto.runtime.progress import Progress
 

@@ -9,7 +9,7 @@ import simpler
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pypto import ir
-from pypto.errors import TypeMismatchError
+from pypto.errors import TypeMismatch
 from pypto.ir.distributed_compiled_program import DistributedConfig
 from pypto.ir.dtypes import INDEX, INT32
 from pypto.ir.nodes import (
@@ -95,13 +95,13 @@ def test_no_rows_are_no_work(scaled) -> None:
 
 @pytest.mark.parametrize(("scale", "times"), [("2", 2), (2.5, 2.5), (None, 2), (2.5, np.zeros(1, np.int64))])
 def test_what_is_no_number_of_that_type_is_refused(scaled, scale: object, times: object) -> None:
-    with pytest.raises(TypeMismatchError, match="expected a number of type"):
+    with pytest.raises(TypeMismatch, match="expected a number of type"):
         scaled(np.zeros((1, 8), np.float32), scale, times)
 
 
 @pytest.mark.parametrize("times", [2**63, -(2**63) - 1])
 def test_a_number_beyond_its_type_is_refused(scaled, times: int) -> None:
-    with pytest.raises(TypeMismatchError, match="does not fit int64"):
+    with pytest.raises(TypeMismatch, match="does not fit int64"):
         scaled(np.zeros((1, 8), np.float32), 1.0, times)
 
 

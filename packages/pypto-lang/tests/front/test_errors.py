@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 
 import pytest
-from pypto.errors import PyptoError, TypeMismatchError
+from pypto.errors import PyptoError, TypeMismatch
 from pypto.ir.nodes import Span
 
 
@@ -32,7 +32,7 @@ def test_an_error_without_a_place_is_its_message_and_hint():
 
 
 def test_errors_cross_processes_whole():
-    error = TypeMismatchError("wrong", Span("f.py", 7, 4, 7, 7, "    abc"), "do right")
+    error = TypeMismatch("wrong", Span("f.py", 7, 4, 7, 7, "    abc"), "do right")
     copy = pickle.loads(pickle.dumps(error))
-    assert type(copy) is TypeMismatchError
+    assert type(copy) is TypeMismatch
     assert str(copy) == str(error)

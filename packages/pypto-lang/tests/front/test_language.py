@@ -10,7 +10,7 @@ import sys
 import pypto.language as pl
 import pytest
 from pypto import ops
-from pypto.errors import SourceUnavailableError
+from pypto.errors import SourceUnavailable
 from pypto.ir.nodes import DimVar, Direction, FunctionKind, Program, ScalarType, TensorType, TileType
 
 PROGRAM = '''
@@ -112,7 +112,7 @@ def test_a_notebook_cell_is_a_source(tmp_path):
 
 
 def test_text_given_to_exec_is_an_error_that_says_what_to_do():
-    with pytest.raises(SourceUnavailableError, match=r"the source of Copy\.copy can't be read") as caught:
+    with pytest.raises(SourceUnavailable, match=r"the source of Copy\.copy can't be read") as caught:
         exec(compile(PROGRAM, "<string>", "exec"), {})
     assert "write the program in a file or a notebook cell" in str(caught.value)
     assert caught.value.line == 8
@@ -123,7 +123,7 @@ def test_a_file_that_changed_since_it_was_imported_is_an_error(tmp_path):
     path.write_text(PROGRAM)
     code = compile(PROGRAM, str(path), "exec")
     path.write_text("import os\n" + PROGRAM)
-    with pytest.raises(SourceUnavailableError, match=r"changed\.py changed since Copy\.copy was imported"):
+    with pytest.raises(SourceUnavailable, match=r"changed\.py changed since Copy\.copy was imported"):
         exec(code, {})
 
 

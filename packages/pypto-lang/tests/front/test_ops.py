@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from pypto import ops
-from pypto.errors import OutOfBoundsError
+from pypto.errors import OutOfBounds
 from pypto.ir.dtypes import ALL, BF16, BOOL, FP16, FP32, INDEX, INT8, INT32, UINT8, DType
 from pypto.ir.nodes import Call, Const, ExprTuple, ScalarType, Span, TensorType, TileType, Type, Var
 from pypto.ops import host, registry
@@ -133,7 +133,7 @@ def test_emitted_python_of_hosts():
     part = eval(text, {"host_ops": host, "x": x, "r": 2})
     part[:] = 1
     assert np.array_equal(x.sum(axis=1), [0, 0, 4, 4, 4, 0, 0, 0])
-    with pytest.raises(OutOfBoundsError, match=r'"odd"\.py:12: slice out of bounds in dimension 0: offset 6, extent 3'):
+    with pytest.raises(OutOfBounds, match=r'"odd"\.py:12: slice out of bounds in dimension 0: offset 6, extent 3'):
         eval(text, {"host_ops": host, "x": x, "r": 6})
 
 
@@ -144,7 +144,7 @@ def test_orchestration_ops_have_a_meaning_on_hosts_and_tile_ops_have_none():
 
 @pytest.mark.parametrize(("shape", "offset"), [([2, 3], [0, 0]), ([9, 4], [0, 0]), ([1, 4], [8, 0]), ([1], [0])])
 def test_slices_on_hosts_must_be_inside_and_contiguous(shape, offset):
-    with pytest.raises(OutOfBoundsError):
+    with pytest.raises(OutOfBounds):
         host.slice_tensor(np.zeros((8, 4)), shape, offset)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import types
 
 import pytest
-from pypto.errors import SyntaxUnsupportedError, UnboundVariableError
+from pypto.errors import SyntaxUnsupported, UnboundVariable
 
 HEAD = """
 T = pl.Tensor[[4, 4], pl.FP32]
@@ -85,7 +85,7 @@ def test_builtins_and_own_names_are_not_captured(programs):
 def test_a_name_that_exists_nowhere_is_an_error_at_its_first_use(programs):
     body = "b = a\nf[:] = b * «scale» + scale"
     error = programs.fails(
-        UnboundVariableError, "SubWorker check uses 'scale', which is not defined; did you mean 'scales'",
+        UnboundVariable, "SubWorker check uses 'scale', which is not defined; did you mean 'scales'",
         lambda text: worker(programs, text, "scales = 3\n"), body,
     )  # fmt: skip
     assert "hint: define or import scale in the module, or make it a parameter" in str(error)
@@ -93,14 +93,14 @@ def test_a_name_that_exists_nowhere_is_an_error_at_its_first_use(programs):
 
 def test_defining_the_class_does_not_look_names_up(programs):
     program = programs.program(HEAD + "        f[:] = missing\n")
-    with pytest.raises(UnboundVariableError, match="'missing'"):
+    with pytest.raises(UnboundVariable, match="'missing'"):
         program.resolve_sub_workers()
 
 
 def test_a_closure_variable_that_is_never_assigned_is_an_error(programs):
     text = HEAD.replace("\n", "\n    ") + "        f.append(late)\n    return P\n    late = 1\n"
     program = programs.program("def make():" + text + "\nPROGRAM = make()\n")
-    with pytest.raises(UnboundVariableError, match="'late'"):
+    with pytest.raises(UnboundVariable, match="'late'"):
         program.resolve_sub_workers()
 
 
@@ -114,7 +114,7 @@ def test_a_closure_variable_that_is_never_assigned_is_an_error(programs):
     ],
 )
 def test_what_can_not_run_in_a_process_of_its_own_is_refused(programs, message, body):
-    programs.fails(SyntaxUnsupportedError, message, lambda text: worker(programs, text), body)
+    programs.fails(SyntaxUnsupported, message, lambda text: worker(programs, text), body)
 
 
 def test_inner_functions_may_return_and_yield(programs):

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pypto.language as pl
 import pytest
 from pypto import passes
-from pypto.errors import VerificationError
+from pypto.errors import VerificationFailed
 from pypto.ir.dtypes import FP16, FP32, INDEX
 from pypto.ir.nodes import (
     UNKNOWN,
@@ -127,7 +127,7 @@ def with_param(**changes) -> Program:
     ],
 )
 def test_broken_programs_are_found(problem, program):
-    with pytest.raises(VerificationError, match=problem):
+    with pytest.raises(VerificationFailed, match=problem):
         verify(program, resolved=True)
 
 
@@ -140,7 +140,7 @@ def test_the_error_points_at_where_the_node_came_from():
     store = LOWERED.function("kernel").body[-2]
     assert isinstance(store, Eval)
     assert isinstance(store.value, Call)
-    with pytest.raises(VerificationError) as caught:
+    with pytest.raises(VerificationFailed) as caught:
         verify(kernel(replace(store, value=replace(store.value, op="tile.no"))))
     assert caught.value.file == __file__
     assert "pl.store(t, [0, 0], f)" in str(caught.value)
@@ -150,5 +150,5 @@ def test_run_all_verifies_between_passes(monkeypatch):
     monkeypatch.setattr(
         passes, "PASSES", (*passes.PASSES[:2], lambda program: kernel(Eval(replace(NEG, op="tile.no"))))
     )
-    with pytest.raises(VerificationError, match=r"no op 'tile\.no'"):
+    with pytest.raises(VerificationFailed, match=r"no op 'tile\.no'"):
         passes.run_all(Copy)

@@ -25,9 +25,10 @@ from simpler_runtime import (
 
 from .callables import CallableHandle, CallableKind, TargetNamespace
 from .errors import (
-    CallableError,
+    IllegalTransition,
     NoSuchWorker,
-    RemoteException,
+    RegistrationFailed,
+    RemoteError,
     RunTimeout,
     SharedMemoryFull,
     SimplerError,
@@ -36,6 +37,7 @@ from .errors import (
     UnknownCallable,
     WorkerDied,
     WorkerStateError,
+    WrongKind,
 )
 from .orchestrator import Orchestrator
 from .states import TaskState
@@ -49,15 +51,16 @@ __all__ = [
     "OUT",
     "OUTPUT_EXISTING",
     "CallConfig",
-    "CallableError",
     "CallableHandle",
     "CallableKind",
     "ChipCallable",
     "ContinuousTensor",
     "DataType",
+    "IllegalTransition",
     "NoSuchWorker",
     "Orchestrator",
-    "RemoteException",
+    "RegistrationFailed",
+    "RemoteError",
     "RunTimeout",
     "SharedMemoryFull",
     "SimplerError",
@@ -72,4 +75,5 @@ __all__ = [
     "Worker",
     "WorkerDied",
     "WorkerStateError",
+    "WrongKind",
 ]

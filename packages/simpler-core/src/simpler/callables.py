@@ -16,7 +16,7 @@ from typing import Any
 import cloudpickle
 from simpler_runtime import ChipCallable
 
-from .errors import CallableError, UnknownCallable
+from .errors import RegistrationFailed, UnknownCallable
 from .protocol import DEPTH
 
 MAX_CHIP_CALLABLES = 64  # slots a chip has
@@ -128,11 +128,11 @@ class Registry:
         return entry
 
     def check_room(self, entry: Entry) -> None:
-        """CallableError if ``entry`` is one chip callable more than a chip has slots for."""
+        """RegistrationFailed if ``entry`` is one chip callable more than a chip has slots for."""
         if entry.kind is CallableKind.CHIP_CALLABLE and not entry.handles:
             chips = [other.name for other in self.entries.values() if other.kind is CallableKind.CHIP_CALLABLE]
             if len(chips) >= MAX_CHIP_CALLABLES:
-                raise CallableError(
+                raise RegistrationFailed(
                     f"cannot register {entry.name}: a chip holds {MAX_CHIP_CALLABLES} callables; unregister one first"
                 )
 
@@ -149,7 +149,7 @@ def _chip_entry(target: ChipCallable) -> Entry:
 
 def _python_entry(target: Callable[..., Any]) -> Entry:
     if not callable(target):
-        raise CallableError(f"{type(target).__qualname__} is neither a ChipCallable nor a function")
+        raise RegistrationFailed(f"{type(target).__qualname__} is neither a ChipCallable nor a function")
     kind = CallableKind.PYTHON_FUNCTION
     name = getattr(target, "__qualname__", None) or type(target).__qualname__
     content: bytes | None

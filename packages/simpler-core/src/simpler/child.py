@@ -12,7 +12,7 @@ from simpler_ipc import CONTROL, TASK, MailboxServer, Region
 from simpler_runtime import ChipCallable, ChipWorker, TaskFrame, read_task
 
 from .callables import CallableKind, Entry
-from .errors import CallableError, UnknownCallable
+from .errors import RegistrationFailed, UnknownCallable
 from .memory import SharedMemory
 from .protocol import (
     DEPTH,
@@ -90,7 +90,7 @@ class PythonExecutor:
         try:
             function = cloudpickle.loads(content)
         except Exception as error:  # importing the function's module can raise anything
-            raise CallableError(
+            raise RegistrationFailed(
                 f"{self._name} cannot load {control.name}: {error!r}; register it before the worker starts, or define "
                 "it where running children can import it"
             ) from error
@@ -137,7 +137,7 @@ class ChipExecutor:
         taken = set(self._slots.values())
         slot = next((slot for slot in range(ChipWorker.MAX_CALLABLES) if slot not in taken), None)
         if slot is None:
-            raise CallableError(f"{self._name} has no slot left for {target.name}")
+            raise RegistrationFailed(f"{self._name} has no slot left for {target.name}")
         self._chip.prepare_callable(callable_id=slot, callable=target)
         self._slots[digest] = slot
 

@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import signal as signals
+from typing import Any
 
 
 class SimplerError(Exception):
-    """Base of every error of this package."""
+    """Base of every error of this package.
+
+    Attributes:
+        explains_itself: its message is written for the user; a command line shows that, without a traceback.
+    """
+
+    explains_itself = True
 
 
 class WorkerStateError(SimplerError, RuntimeError):
     """The worker cannot do this now: it is closed, busy, broken by a dead child, or belongs to another process."""
 
 
-class CallableError(SimplerError, TypeError):
-    """Something was registered that a worker cannot execute, or that cannot be sent to its running children."""
+class RegistrationFailed(SimplerError, TypeError):
+    """What was to be registered is no callable, cannot reach the running children, or finds no slot on the chips."""
+
+
+class WrongKind(SimplerError, TypeError):
+    """A callable was submitted to workers of another kind: a Python function to chips, or a chip's to SubWorkers."""
 
 
 class UnknownCallable(SimplerError, LookupError):
@@ -37,8 +48,14 @@ class RunTimeout(SimplerError, TimeoutError):
     """A run took longer than the worker's ``timeout``; its unfinished tasks were ended."""
 
 
-class RemoteException(SimplerError):
+class RemoteError(SimplerError):
     """Stands in for an exception that could not be sent to the caller's process; its message is that one's repr."""
+
+
+class IllegalTransition(SimplerError, AssertionError):
+    """A task was moved from one state to another that does not follow it: a bug of the engine, please report it."""
+
+    explains_itself = False
 
 
 class TaskFailed(SimplerError):
@@ -81,6 +98,9 @@ class TaskFailed(SimplerError):
         super().__init__(message)
         self.__cause__ = original
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restore, (type(self), self.args, self.original), self.__dict__
+
 
 class WorkerDied(TaskFailed):
     """The child that ran a task exited or was killed.
@@ -108,6 +128,12 @@ class WorkerDied(TaskFailed):
         self.pid = pid
         self.exit_status = exit_status
         self.signal = signal
+
+
+def _restore(cls: type[TaskFailed], args: tuple[str], original: BaseException | None) -> TaskFailed:
+    error = cls.__new__(cls, *args)  # its attributes follow
+    error.__cause__ = original
+    return error
 
 
 NOTES = 10

@@ -16,7 +16,7 @@ from .arrays import ArrayInfo, checked_shape, data_type, make_tensor
 from .callables import CallableHandle, CallableKind, Entry, Registry
 from .dispatcher import Pool
 from .engine import Engine
-from .errors import CallableError, TensorError, WorkerStateError
+from .errors import TensorError, WorkerStateError, WrongKind
 from .memory import SharedMemory
 from .protocol import FRAME_NBYTES, HEADER_NBYTES
 from .slot import Slot
@@ -107,6 +107,7 @@ class Orchestrator:
         Raises:
             NoSuchWorker: there is no such chip.
             UnknownCallable: the handle is another worker's, or was unregistered.
+            WrongKind: it is a Python function; submit that with ``submit_sub``.
             TensorError: an array cannot be used with its tag, or the arguments do not fit a message.
             SharedMemoryFull: an array outside shared memory, or an OUT tensor to allocate, does not fit the HeapRing.
         """
@@ -180,7 +181,7 @@ class Orchestrator:
         entry = self._registry.resolve(handle)
         if entry.kind is not pool.kind:
             wanted = "submit_next_level" if entry.kind is CallableKind.CHIP_CALLABLE else "submit_sub"
-            raise CallableError(f"{handle.name} is a {entry.kind.value}: submit it with {wanted}")
+            raise WrongKind(f"{handle.name} is a {entry.kind.value}: submit it with {wanted}")
         return entry
 
     def _submit(

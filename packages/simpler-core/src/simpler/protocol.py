@@ -17,7 +17,7 @@ from typing import Any
 
 import cloudpickle
 
-from .errors import RemoteException
+from .errors import RemoteError
 
 DEPTH = 32  # frames a mailbox holds: tasks that can be handed ahead to a child
 FRAME_NBYTES = 64 * 1024
@@ -54,7 +54,7 @@ class Failure:
 
 
 def pack_failure(error: BaseException, limit: int) -> bytes:
-    """``error`` in at most ``limit`` bytes: itself if it pickles and fits, else a RemoteException with its repr."""
+    """``error`` in at most ``limit`` bytes: itself if it pickles and fits, else a RemoteError with its repr."""
     text = "".join(traceback.format_exception(error))
     try:
         exception = cloudpickle.dumps(error)
@@ -69,15 +69,15 @@ def pack_failure(error: BaseException, limit: int) -> bytes:
 
 
 def unpack_failure(payload: bytes) -> tuple[BaseException, str]:
-    """The exception and its traceback text. An exception that cannot be rebuilt here becomes a RemoteException."""
+    """The exception and its traceback text. An exception that cannot be rebuilt here becomes a RemoteError."""
     failure: Failure = pickle.loads(payload)
     try:
         error = pickle.loads(failure.exception)
     except Exception as problem:  # whatever a user's constructor raises
         last_line = failure.remote_traceback.rstrip().rpartition("\n")[2]
-        error = RemoteException(f"{last_line} (could not be rebuilt here: {problem!r})")
+        error = RemoteError(f"{last_line} (could not be rebuilt here: {problem!r})")
     if not isinstance(error, BaseException):
-        error = RemoteException(repr(error))
+        error = RemoteError(repr(error))
     return error, failure.remote_traceback
 
 
@@ -86,7 +86,7 @@ def _substitute(error: BaseException, limit: int | None = None) -> bytes:
         text = repr(error)
     except Exception as problem:  # a user's __repr__ may raise, too
         text = f"{type(error).__qualname__} (its repr raised {type(problem).__qualname__})"
-    return pickle.dumps(RemoteException(text[:limit]))
+    return pickle.dumps(RemoteError(text[:limit]))
 
 
 def dumps(message: Any) -> bytes:

@@ -11,6 +11,8 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import NoReturn
 
+from .errors import IllegalTransition
+
 
 class TaskState(IntEnum):
     """Where a task is in its life. FREE is 0 so that "is anything left of it?" is a truth test."""
@@ -31,10 +33,6 @@ class TaskState(IntEnum):
     """Raised, lost its worker, or was poisoned by the failure of a task it needs."""
     CONSUMED = 7
     """Ended, and everything that waited for it has been told."""
-
-
-class IllegalTransition(AssertionError):
-    """A move that the table does not have: a bug of the engine."""
 
 
 class Event(dict[int, int]):

@@ -21,7 +21,7 @@ from .children import CHIP, Children
 from .dispatcher import Pool
 from .endpoint import LocalEndpoint
 from .engine import Engine, gone
-from .errors import CallableError, WorkerStateError
+from .errors import RegistrationFailed, WorkerStateError
 from .memory import SharedMemory
 from .orchestrator import DEFAULT_CONFIG, Orchestrator
 from .protocol import OK, Control, dumps, unpack_failure
@@ -165,7 +165,7 @@ class Worker:
         the worker starts.
 
         Raises:
-            CallableError: it is neither, or cannot be sent to the running children, or the chips' slots are taken.
+            RegistrationFailed: it is neither, or cannot be sent to the running children, or the chips' slots are taken.
         """
         with self._exclusive():
             entry = self._registry.identify(target)
@@ -386,7 +386,7 @@ class Worker:
         if not endpoints:
             return
         if entry.content is None:
-            raise CallableError(
+            raise RegistrationFailed(
                 f"{entry.name} cannot be pickled, so it cannot be sent to children that run already: register it "
                 "before the worker starts"
             )

@@ -6,7 +6,13 @@ import errno
 
 
 class IpcError(Exception):
-    """Base of the errors below; itself raised for calls that do not fit an object's state and for corrupted memory."""
+    """Base of the errors below; itself raised for calls that do not fit an object's state and for corrupted memory.
+
+    Attributes:
+        explains_itself: its message is written for the user; a command line shows that, without a traceback.
+    """
+
+    explains_itself = True
 
 
 class PeerDied(IpcError):

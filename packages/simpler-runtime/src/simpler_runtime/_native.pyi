@@ -424,7 +424,7 @@ class ChipWorker:
         Runs the callable in that slot to its end. Host tensors are brought to the chip and, by the callable's
         signature, back; child_memory tensors are used in place. When it fails, host tensors keep what they had, on
         platforms with separate memory. The GIL is released; Ctrl-C ends it between two kernels.
-        Raises CallableError (slot, number of arguments), CallConfigError, KernelError, RingFullError,
+        Raises CallableError (slot, number of arguments), CallConfigError, KernelError, RingFull,
         DeviceMemoryError.
         """
 

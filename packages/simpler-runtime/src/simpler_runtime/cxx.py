@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from simpler_runtime.errors import CompilerNotFoundError
+from simpler_runtime.errors import CompilerNotFound
 
 PROGRAMS = ("c++", "g++", "clang++")
 
@@ -85,7 +85,7 @@ def find_compiler(chosen: str | None, remember: Callable[[str, Callable[[], str]
             compiler answers to ``--version``, under a key that changes when the compiler's files do.
 
     Raises:
-        CompilerNotFoundError: there is none, or the one that was named is not there or doesn't run.
+        CompilerNotFound: there is none, or the one that was named is not there or doesn't run.
     """
     command = _find_command(chosen)
     # What the program starts in turn ("ccache g++") counts too.
@@ -103,7 +103,7 @@ def _find_command(chosen: str | None) -> tuple[str, ...]:
         words = shlex.split(text)
         program = shutil.which(words[0])
         if program is None:
-            raise CompilerNotFoundError(f"there is no program {words[0]!r} ({origin} names it as the C++ compiler)")
+            raise CompilerNotFound(f"there is no program {words[0]!r} ({origin} names it as the C++ compiler)")
         return (os.path.abspath(program), *words[1:])
     for name in PROGRAMS:
         program = shutil.which(name)
@@ -112,7 +112,7 @@ def _find_command(chosen: str | None) -> tuple[str, ...]:
     package = importlib.util.find_spec("ziglang")
     if package is not None and package.origin is not None:
         return (str(Path(package.origin).with_name("zig")), "c++")
-    raise CompilerNotFoundError(
+    raise CompilerNotFound(
         f"no C++ compiler: $CXX is not set, none of {', '.join(PROGRAMS)} is on PATH, "
         "and the Python package ziglang is not installed. Install one with\n"
         "    sudo apt-get install -y g++    (Debian, Ubuntu)\n"
@@ -126,7 +126,7 @@ def _described(program: str) -> str:
     try:
         status = os.stat(real)
     except OSError as error:
-        raise CompilerNotFoundError(f"the C++ compiler {program} can't be read: {error}") from error
+        raise CompilerNotFound(f"the C++ compiler {program} can't be read: {error}") from error
     return f"{real} {status.st_size} {status.st_mtime_ns}"
 
 
@@ -142,9 +142,9 @@ def _ask_version(command: tuple[str, ...]) -> str:
             check=True,
         )
     except subprocess.CalledProcessError as error:
-        raise CompilerNotFoundError(f"{shlex.join(command)} --version fails:\n{error.stderr}") from error
+        raise CompilerNotFound(f"{shlex.join(command)} --version fails:\n{error.stderr}") from error
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise CompilerNotFoundError(f"{shlex.join(command)} --version does not run: {error}") from error
+        raise CompilerNotFound(f"{shlex.join(command)} --version does not run: {error}") from error
     return answer.stdout
 
 

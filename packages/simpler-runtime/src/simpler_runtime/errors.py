@@ -4,7 +4,13 @@ from __future__ import annotations
 
 
 class ChipError(Exception):
-    """Base of every error of simpler_runtime."""
+    """Base of every error of simpler_runtime.
+
+    Attributes:
+        explains_itself: its message is written for the user; a command line shows that, without a traceback.
+    """
+
+    explains_itself = True
 
 
 class PlatformError(ChipError):
@@ -23,7 +29,7 @@ class DeviceMemoryError(ChipError, MemoryError):
     """Device memory is exhausted, or an address range is not inside one live allocation of it."""
 
 
-class RingFullError(ChipError, MemoryError):
+class RingFull(ChipError, MemoryError):
     """A ring of the chip is full and nothing that runs can free it.
 
     Attributes:
@@ -67,11 +73,11 @@ class KernelError(ChipError):
         )
 
 
-class CompilerNotFoundError(ChipError):
+class CompilerNotFound(ChipError):
     """No C++ compiler was found. Says where it was looked for and how to install one."""
 
 
-class KernelCompileError(ChipError):
+class CompileFailed(ChipError):
     """The C++ compiler refused a kernel.
 
     Attributes:

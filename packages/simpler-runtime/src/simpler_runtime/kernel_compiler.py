@@ -19,7 +19,7 @@ from pathlib import Path
 
 from simpler_runtime import include_dir
 from simpler_runtime.cxx import Compiler, find_compiler
-from simpler_runtime.errors import KernelCompileError
+from simpler_runtime.errors import CompileFailed
 from simpler_runtime.kernel_cache import KernelCache, default_directory
 
 COMPILE_TIMEOUT = 600.0  # seconds for one unit; ziglang takes over a minute the first time it links
@@ -81,8 +81,8 @@ class KernelCompiler:
             on_done: called in this thread as ``on_done(name, cached, seconds)`` when a unit is there.
 
         Raises:
-            CompilerNotFoundError: there is no C++ compiler.
-            KernelCompileError: a unit does not compile. The other compilations are ended.
+            CompilerNotFound: there is no C++ compiler.
+            CompileFailed: a unit does not compile. The other compilations are ended.
 
         However it is left, also by Ctrl-C, no compiler process and no temporary file stays behind.
         """
@@ -192,9 +192,9 @@ def _compile_one(
         raise _error(unit, command, f"{words}\nthe compiler left no output: {error}") from error
 
 
-def _error(unit: CompileUnit, command: list[str], words: str) -> KernelCompileError:
+def _error(unit: CompileUnit, command: list[str], words: str) -> CompileFailed:
     shown = f"{shlex.join(command)} < {shlex.quote(unit.name)}"
-    return KernelCompileError(unit.name, shown, words.replace("<stdin>", unit.name), unit.source)
+    return CompileFailed(unit.name, shown, words.replace("<stdin>", unit.name), unit.source)
 
 
 class _Processes:

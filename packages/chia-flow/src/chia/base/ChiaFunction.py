@@ -22,6 +22,7 @@ from ray import ObjectRef
 
 from chia.base.collect import get
 from chia.base.node import BoundChiaNode, ChiaNode, Dispatch
+from chia.errors import NodeError
 
 __all__ = ["BoundChiaNode", "ChiaCallRemote", "ChiaFunction", "ChiaNode", "Dispatch", "get"]
 
@@ -54,13 +55,14 @@ def ChiaFunction(*functions: Callable[..., Any], **options: Any) -> Any:
     for what it adds. Over a static or class method the order is ``@staticmethod`` first, ``@ChiaFunction`` below.
 
     Raises:
-        TypeError: what is decorated is no plain function, or an option has the wrong type.
+        NodeError: (a ``TypeError``) what is decorated is no plain function.
+        TypeError: an option has the wrong type.
         ValueError: Ray has no such option for tasks, or not with this value.
     """
     if functions and options:
-        raise TypeError("ChiaFunction takes the function alone or options alone: @ChiaFunction(num_cpus=2)")
+        raise NodeError("ChiaFunction takes the function alone or options alone: @ChiaFunction(num_cpus=2)")
     if len(functions) > 1:
-        raise TypeError(f"ChiaFunction decorates one function, not {len(functions)} positional arguments")
+        raise NodeError(f"ChiaFunction decorates one function, not {len(functions)} positional arguments")
     decorate = _Decorator(options)
     return decorate(functions[0]) if functions else decorate
 
@@ -75,10 +77,10 @@ def ChiaCallRemote(fn: Any, /, *args: Any, **kwargs: Any) -> Any:
     """``fn.chia_remote(*args, **kwargs)`` for a ``fn`` that has to be a ``@ChiaFunction``.
 
     Raises:
-        TypeError: ``fn`` is something else.
+        NodeError: (a ``TypeError``) ``fn`` is something else.
     """
     if not isinstance(getattr(fn, "__func__", fn), ChiaNode):
-        raise TypeError(
+        raise NodeError(
             f"ChiaCallRemote needs a @ChiaFunction, not {fn!r} of type {type(fn).__name__}: decorate it first"
         )
     return fn.chia_remote(*args, **kwargs)

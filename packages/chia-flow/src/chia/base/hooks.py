@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from chia.errors import HookError
+
 _log = logging.getLogger(__name__)
 _PREFIX = "_chia_"
 _NAMES = ("setup", "setup_args", "cleanup", "cleanup_args")
@@ -26,11 +28,11 @@ class Hooks:
         for name in ("setup", "cleanup"):
             hook, args = getattr(self, name), getattr(self, f"{name}_args")
             if hook is not None and not callable(hook):
-                raise TypeError(f"{_PREFIX}{name} must be a callable, not {hook!r}")
+                raise HookError(f"{_PREFIX}{name} must be a callable, not {hook!r}")
             if not isinstance(args, tuple):
-                raise TypeError(f"{_PREFIX}{name}_args must be a tuple, not {args!r}")
+                raise HookError(f"{_PREFIX}{name}_args must be a tuple, not {args!r}")
             if hook is None and args:
-                raise TypeError(f"{_PREFIX}{name}_args is given without {_PREFIX}{name}")
+                raise HookError(f"{_PREFIX}{name}_args is given without {_PREFIX}{name}")
 
     @contextmanager
     def around(self) -> Iterator[None]:
@@ -51,7 +53,7 @@ def take_hooks(kwargs: dict[str, Any]) -> Hooks | None:
     """Take the reserved keywords out of ``kwargs``; ``None`` when there are none.
 
     Raises:
-        TypeError: a reserved keyword (one that starts with ``_chia_``) that does not exist, or has a wrong value.
+        HookError: a reserved keyword (one that starts with ``_chia_``) that does not exist, or has a wrong value.
     """
     reserved = [name for name in kwargs if name.startswith(_PREFIX)]
     if not reserved:
@@ -59,5 +61,5 @@ def take_hooks(kwargs: dict[str, Any]) -> Hooks | None:
     for name in reserved:
         if name.removeprefix(_PREFIX) not in _NAMES:
             known = ", ".join(_PREFIX + known for known in _NAMES)
-            raise TypeError(f"{name} is no keyword of chia_remote; those starting with {_PREFIX} are: {known}")
+            raise HookError(f"{name} is no keyword of chia_remote; those starting with {_PREFIX} are: {known}")
     return Hooks(**{name.removeprefix(_PREFIX): kwargs.pop(name) for name in reserved})

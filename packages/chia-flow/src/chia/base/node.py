@@ -22,6 +22,7 @@ from chia.base.hooks import take_hooks
 from chia.base.local_ray import ensure_ray
 from chia.base.options import OptionSet
 from chia.base.task import HOOKS_KEYWORD, task_of
+from chia.errors import InstanceMissing, NodeError, NothingToWaitFor
 
 P = ParamSpec("P")
 Q = ParamSpec("Q")
@@ -82,6 +83,8 @@ class ChiaNode(Generic[P, R]):
         With the option ``num_returns`` the result is a list of references; a generator gives Ray's generator of them.
 
         Raises:
+            InstanceMissing: (a ``TypeError``) a method was dispatched without its instance.
+            HookError: (a ``TypeError``) there is no such ``_chia_`` keyword, or not with this value.
             TypeError: the arguments do not fit the function, or one cannot be pickled.
         """
         return self._dispatch.chia_remote(*args, **kwargs)
@@ -95,6 +98,9 @@ class ChiaNode(Generic[P, R]):
 
         Ctrl-C ends the wait and cancels the task, which nobody else could reach. A generator is not waited for:
         what is returned yields its values as they arrive.
+
+        Raises:
+            NothingToWaitFor: (a ``ValueError``) the node has the option ``num_returns=0``.
         """
         return self._dispatch.chia_remote_blocking(*args, **kwargs)
 
@@ -187,7 +193,7 @@ class Dispatch(Generic[P, R]):
         """See ``ChiaNode.chia_remote_blocking``."""
         result: Any = self.chia_remote(*args, **kwargs)
         if result is None:
-            raise ValueError(f"{self._node!r} with num_returns=0 has nothing to wait for: use chia_remote")
+            raise NothingToWaitFor(f"{self._node!r} with num_returns=0 has nothing to wait for: use chia_remote")
         if isinstance(result, ObjectRefGenerator):
             return cast("R", (get(ref) for ref in result))
         try:
@@ -244,22 +250,22 @@ class _naming:
 def _require_plain_function(function: object) -> None:
     if isinstance(function, (staticmethod, classmethod)):
         kind = type(function).__name__
-        raise TypeError(f"@{kind} goes above @ChiaFunction, not below: {function.__func__.__qualname__}")
+        raise NodeError(f"@{kind} goes above @ChiaFunction, not below: {function.__func__.__qualname__}")
     if isinstance(function, ChiaNode):
-        raise TypeError(f"{function!r} is a @ChiaFunction already; override its options with .options(…)")
+        raise NodeError(f"{function!r} is a @ChiaFunction already; override its options with .options(…)")
     if inspect.isclass(function):
-        raise TypeError(f"@ChiaFunction makes nodes of functions; decorate the methods of {function.__qualname__}")
+        raise NodeError(f"@ChiaFunction makes nodes of functions; decorate the methods of {function.__qualname__}")
     if not inspect.isfunction(function):
-        raise TypeError(f"@ChiaFunction decorates Python functions, not {function!r} of type {type(function).__name__}")
+        raise NodeError(f"@ChiaFunction decorates Python functions, not {function!r} of type {type(function).__name__}")
     if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
-        raise TypeError(f"{function.__qualname__} is async, and a worker runs plain functions: use asyncio.run in one")
+        raise NodeError(f"{function.__qualname__} is async, and a worker runs plain functions: use asyncio.run in one")
 
 
 def _require_instance(node: ChiaNode[..., Any], args: tuple[Any, ...]) -> None:
     if args and isinstance(args[0], (*node._instance_types, ObjectRef)):
         return
     given = f"not {type(args[0]).__name__}" if args else "and nothing was given"
-    raise TypeError(
+    raise InstanceMissing(
         f"{node.__qualname__}.chia_remote takes the instance as its first argument, {given}: "
         f"node.{node.__name__}.chia_remote(node, …)"
     )

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from inspect import Parameter
 from typing import Any
 
-from chia.base.errors import make_portable
 from chia.base.hooks import Hooks
+from chia.base.portable_errors import make_portable
 
 HOOKS_KEYWORD = "_chia_hooks"  # how hooks travel beside the function's own arguments
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pypto.errors import SignatureError, TypeMismatchError
+from pypto.errors import SignatureError, TypeMismatch
 from pypto.ir.dtypes import BOOL, INDEX, INT64
 from pypto.ir.nodes import (
     ANY_DIM,
@@ -53,7 +53,7 @@ def check_kinds(caller: Function, callee: Function, call: Invoke) -> None:
             "it chooses the chip of a chip orchestration that a host orchestrator calls",
         )
     if call.device is not None and not is_integer(call.device.type):
-        raise TypeMismatchError(
+        raise TypeMismatch(
             f"device= takes an index into device_ids, found {call.device.type}", call.device.span, "write device=0"
         )
 
@@ -61,7 +61,7 @@ def check_kinds(caller: Function, callee: Function, call: Invoke) -> None:
 def check_arguments(callee: Function, call: Invoke) -> Bindings:
     """What the callee's dynamic dimensions are in this call.
 
-    Raises SignatureError for a wrong number of arguments, TypeMismatchError at the first that doesn't fit.
+    Raises SignatureError for a wrong number of arguments, TypeMismatch at the first that doesn't fit.
     """
     if len(call.args) != len(callee.params):
         raise SignatureError(f"{callee.name} takes {len(callee.params)} arguments, found {len(call.args)}", call.span)
@@ -69,7 +69,7 @@ def check_arguments(callee: Function, call: Invoke) -> Bindings:
     for param, argument in zip(callee.params, call.args, strict=True):
         problem = _misfit(param.type, argument, bindings)
         if problem is not None:
-            raise TypeMismatchError(
+            raise TypeMismatch(
                 f"argument {describe(argument)} is {argument.type}, but parameter {param.name!r} of {callee.name} "
                 f"is {param.type}" + (f": {problem}" if problem else ""),
                 argument.span,

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pypto.errors import DeviceCountError
+from pypto.errors import ConfigError, DeviceCountError
 from pypto.ir.nodes import Binary, Const, Expr, For, FunctionKind, Invoke, Program, Stmt, Var
 
 if TYPE_CHECKING:
@@ -36,11 +36,11 @@ def compile(
 
     Raises:
         PyptoError: an error in the program (its classes are in ``pypto.errors``), with file and line:
-            MissingHostOrchestratorError, UnboundVariableError for a SubWorker's free variable that doesn't exist,
+            HostOrchestratorError, UnboundVariable for a SubWorker's free variable that doesn't exist,
             DeviceCountError where it names more chips than there are, …
         ConfigError: a platform, runtime or configuration that can't be used with this program.
-        simpler_runtime.CompilerNotFoundError: there is no C++ compiler.
-        simpler_runtime.KernelCompileError: the C++ compiler refused generated code.
+        simpler_runtime.CompilerNotFound: there is no C++ compiler.
+        simpler_runtime.CompileFailed: the C++ compiler refused generated code.
     """
     from pypto import codegen, passes
     from pypto.ir.distributed_compiled_program import DistributedCompiledProgram, DistributedConfig, config_fields
@@ -72,8 +72,6 @@ def compile(
 
 def _check_platform(name: str, config: DistributedConfig) -> None:
     from simpler_runtime import ChipWorker, PlatformError, platforms
-
-    from pypto.ir.distributed_compiled_program import ConfigError
 
     try:
         ChipWorker(platform=name, runtime=config.runtime)  # not started: it only looks whether there are such
@@ -142,7 +140,6 @@ def _range(expr: Expr, known: dict[str, Range]) -> Range | None:
 def _check_sub_workers(program: Program, count: int) -> None:
     """Raises ConfigError where SubWorkers are called but there is no process for them."""
     from pypto.codegen.queries import calls_of
-    from pypto.ir.distributed_compiled_program import ConfigError
 
     if count > 0:
         return

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pypto.errors import PyptoError
+from pypto.errors import ConfigError
 
 if TYPE_CHECKING:
     from simpler_runtime import ChipCallable
@@ -20,10 +20,6 @@ if TYPE_CHECKING:
     from pypto.runtime.output_directory import OutputDirectory
     from pypto.runtime.progress import ProgressCallback
     from pypto.runtime.session import Session
-
-
-class ConfigError(PyptoError, ValueError):
-    """A platform, runtime or DistributedConfig that can't be used, or not with this program."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +96,7 @@ class DistributedCompiledProgram:
 
     Calls raise:
         SignatureError: wrong number or names of arguments.
-        TypeMismatchError: an argument with another dtype or shape than the signature says.
+        TypeMismatch: an argument with another dtype or shape than the signature says.
         simpler.TaskFailed: a kernel, chip orchestration or SubWorker failed; its ``original`` is the exception.
         simpler.WorkerDied: a process of the program ended while it ran a task.
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
 
-from pypto.errors import MissingHostOrchestratorError
+from pypto.errors import HostOrchestratorError
 from pypto.ir.dtypes import DType
 
 
@@ -364,7 +364,7 @@ class Program:
     def entry(self) -> Function:
         """Where a run starts: the host orchestrator, or the single chip orchestration when there is no host level.
 
-        Raises MissingHostOrchestratorError when there is none, or more than one.
+        Raises HostOrchestratorError when there is none, or more than one.
         """
         if self.of_kind(FunctionKind.HOST_ORCHESTRATION):
             return self.require_host()
@@ -376,17 +376,17 @@ class Program:
             message = f"program {self.name} has no host orchestrator, and {len(chips)} chip orchestrations ({names})"
         else:
             message = f"program {self.name} has neither a host orchestrator nor a chip orchestration"
-        raise MissingHostOrchestratorError(message, self.span, _HOST_HINT)
+        raise HostOrchestratorError(message, self.span, _HOST_HINT)
 
     def require_host(self) -> Function:
-        """The host orchestrator. Raises MissingHostOrchestratorError when there is none, or more than one."""
+        """The host orchestrator. Raises HostOrchestratorError when there is none, or more than one."""
         hosts = self.of_kind(FunctionKind.HOST_ORCHESTRATION)
         if len(hosts) == 1:
             return hosts[0]
         if not hosts:
-            raise MissingHostOrchestratorError(f"program {self.name} has no host orchestrator", self.span, _HOST_HINT)
+            raise HostOrchestratorError(f"program {self.name} has no host orchestrator", self.span, _HOST_HINT)
         names = ", ".join(f.name for f in hosts)
-        raise MissingHostOrchestratorError(
+        raise HostOrchestratorError(
             f"program {self.name} has {len(hosts)} host orchestrators ({names}); a run can start at one only",
             hosts[1].span,
             "split the class into one program for each, or call the others' chip orchestrations from one of them",
@@ -396,7 +396,7 @@ class Program:
         """This program with what its SubWorkers capture looked up now.
 
         Names are looked up when the program is compiled, not when its class is defined, so that helpers may stand below
-        the class in a module. Raises UnboundVariableError at the first name that exists nowhere.
+        the class in a module. Raises UnboundVariable at the first name that exists nowhere.
         """
         from pypto.parser.sub_worker import resolve_program  # the parser imports this module
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pypto.errors import PyptoError, VerificationError
+from pypto.errors import PyptoError, VerificationFailed
 from pypto.ir import walk
 from pypto.ir.calls import assignable, check_arguments, check_kinds, is_integer, result_type, same_type
 from pypto.ir.nodes import (
@@ -41,11 +41,11 @@ def verify(program: Program, *, resolved: bool = False) -> None:
         resolved: also check what holds after ``resolve_aliases``: calls and stores stand in Eval, tensor variables
             are assigned once, by what makes a tensor or a slice, and only parameters that are written are returned.
 
-    Raises VerificationError with the place in the user's source that the node came from.
+    Raises VerificationFailed with the place in the user's source that the node came from.
     """
     names = [function.name for function in program.functions]
     if len(set(names)) != len(names):
-        raise VerificationError(f"program {program.name} has two functions of one name", program.span)
+        raise VerificationFailed(f"program {program.name} has two functions of one name", program.span)
     for function in program.functions:
         _Verification(program, function, resolved).run()
 
@@ -150,7 +150,7 @@ class _Verification:
             op = registry.get(call.op)
             expected = op.infer(call.args, dict(call.attrs))
         except (KeyError, PyptoError) as error:
-            raise VerificationError(f"in {self._function.name}: {error}", call.span) from error
+            raise VerificationFailed(f"in {self._function.name}: {error}", call.span) from error
         self._require(same_type(expected, call.type), f"{call.op} gives {expected}, not {call.type}", call.span)
         self._require(self._function.kind in op.kinds, f"{call.op} in a {self._function.kind.value}", call.span)
         nested = inside and isinstance(call.type, (TileType, TensorType))
@@ -162,11 +162,11 @@ class _Verification:
             check_kinds(self._function, callee, call)
             expected = result_type(callee, check_arguments(callee, call))
         except (KeyError, PyptoError) as error:
-            raise VerificationError(f"in {self._function.name}: {error}", call.span) from error
+            raise VerificationFailed(f"in {self._function.name}: {error}", call.span) from error
         alike = [expected, call.type] if not isinstance(expected, TupleType) else [NoneType(), NoneType()]
         self._require(same_type(alike[0], alike[1]), f"{call.function} gives {expected}, not {call.type}", call.span)
         self._require(not (self._resolved and inside), f"a call of {call.function} inside an expression", call.span)
 
     def _require(self, condition: bool, problem: str, span: Span) -> None:
         if not condition:
-            raise VerificationError(f"in {self._function.name}: {problem}", span)
+            raise VerificationFailed(f"in {self._function.name}: {problem}", span)

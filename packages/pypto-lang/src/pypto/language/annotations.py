@@ -6,7 +6,7 @@ import operator
 from dataclasses import dataclass
 from enum import Enum
 
-from pypto.errors import SignatureError, TypeMismatchError
+from pypto.errors import SignatureError, TypeMismatch
 from pypto.ir.dtypes import INDEX, DType
 from pypto.ir.nodes import ANY_DIM, Dim, DimVar, Direction, ScalarType, TensorType, TileType
 from pypto.parser.source import caller_span
@@ -53,29 +53,27 @@ class Tensor:
     """``pl.Tensor[[rows, columns], pl.FP32]``: a tensor in memory.
 
     The shape has 1 to 5 dimensions, each a positive int or a ``pl.dynamic("M")``. Used in annotations only.
-    Raises TypeMismatchError for another shape or dtype.
+    Raises TypeMismatch for another shape or dtype.
     """
 
     def __class_getitem__(cls, item: object) -> TensorType:
         shape, dtype = _shape_and_dtype("Tensor", item)
         if not 1 <= len(shape) <= _MAX_DIMS:
-            raise TypeMismatchError(
-                f"pl.Tensor: expected 1 to {_MAX_DIMS} dimensions, found {len(shape)}", caller_span()
-            )
+            raise TypeMismatch(f"pl.Tensor: expected 1 to {_MAX_DIMS} dimensions, found {len(shape)}", caller_span())
         return TensorType(tuple(_dim("Tensor", extent) for extent in shape), dtype)
 
 
 class Tile:
     """``pl.Tile[[rows, columns], pl.FP32]``: a tile in a core's local memory, to annotate a variable of a kernel with.
 
-    Raises TypeMismatchError unless the shape is two positive ints.
+    Raises TypeMismatch unless the shape is two positive ints.
     """
 
     def __class_getitem__(cls, item: object) -> TileType:
         shape, dtype = _shape_and_dtype("Tile", item)
         dims = [_dim("Tile", extent) for extent in shape]
         if len(dims) != 2 or not isinstance(dims[0], int) or not isinstance(dims[1], int):
-            raise TypeMismatchError("pl.Tile: expected the shape as two positive ints", caller_span())
+            raise TypeMismatch("pl.Tile: expected the shape as two positive ints", caller_span())
         return TileType((dims[0], dims[1]), dtype)
 
 
@@ -84,7 +82,7 @@ class Scalar:
 
     def __class_getitem__(cls, dtype: object) -> ScalarType:
         if not isinstance(dtype, DType):
-            raise TypeMismatchError(f"pl.Scalar: expected a dtype such as pl.INT64, found {dtype!r}", caller_span())
+            raise TypeMismatch(f"pl.Scalar: expected a dtype such as pl.INT64, found {dtype!r}", caller_span())
         return ScalarType(dtype)
 
 
@@ -108,10 +106,10 @@ def dynamic(name: str) -> DimVar:
     In a signature it takes the size of the argument; where one name stands twice, both sizes must be equal.
     In a body it is that size.
 
-    Raises TypeMismatchError unless ``name`` is an identifier.
+    Raises TypeMismatch unless ``name`` is an identifier.
     """
     if not isinstance(name, str) or not name.isidentifier():
-        raise TypeMismatchError(f"pl.dynamic: expected a name such as 'ROWS', found {name!r}", caller_span())
+        raise TypeMismatch(f"pl.dynamic: expected a name such as 'ROWS', found {name!r}", caller_span())
     return DimVar(name)
 
 
@@ -123,10 +121,10 @@ def _directed(word: str, item: object, direction: Direction) -> Directed:
 
 def _shape_and_dtype(word: str, item: object) -> tuple[list[object], DType]:
     if not isinstance(item, tuple) or len(item) != 2 or not isinstance(item[0], (list, tuple)):
-        raise TypeMismatchError(f"pl.{word}: expected pl.{word}[[rows, columns], dtype], found {item!r}", caller_span())
+        raise TypeMismatch(f"pl.{word}: expected pl.{word}[[rows, columns], dtype], found {item!r}", caller_span())
     shape, dtype = item
     if not isinstance(dtype, DType) or dtype == INDEX:
-        raise TypeMismatchError(f"pl.{word}: expected a dtype such as pl.FP32, found {dtype!r}", caller_span())
+        raise TypeMismatch(f"pl.{word}: expected a dtype such as pl.FP32, found {dtype!r}", caller_span())
     return list(shape), dtype
 
 
@@ -138,7 +136,7 @@ def _dim(word: str, extent: object) -> Dim:
     except TypeError:
         number = 0
     if number <= 0 or isinstance(extent, bool):
-        raise TypeMismatchError(
+        raise TypeMismatch(
             f"pl.{word}: expected a positive int or a pl.dynamic, found {extent!r}", caller_span()
         ) from None
     return number

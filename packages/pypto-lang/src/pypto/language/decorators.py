@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from types import FunctionType as PythonFunction
 from typing import NoReturn
 
-from pypto.errors import PyptoError, SignatureError, SyntaxUnsupportedError
+from pypto.errors import PyptoError, SignatureError, SyntaxUnsupported
 from pypto.ir.nodes import FunctionKind, Program, Span
 from pypto.language.annotations import FunctionType, Level, Role
 from pypto.parser.source import caller_span
@@ -68,7 +68,7 @@ def function(
                 f"{method.__name__} has another decorator", span, "pl.function reads its source: remove it"
             )
         if inspect.iscoroutinefunction(method) or inspect.isasyncgenfunction(method):
-            raise SyntaxUnsupportedError(f"{method.__name__} is async: it would never run", span, "write def")
+            raise SyntaxUnsupported(f"{method.__name__} is async: it would never run", span, "write def")
         return FunctionDeclaration(method, kind, span)
 
     return mark

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from typing import NoReturn
 
-from pypto.errors import SyntaxUnsupportedError, UnknownOpError
+from pypto.errors import SyntaxUnsupported, UnknownOp
 from pypto.ops import spelled
 from pypto.ops.registry import Op, all_ops, did_you_mean
 from pypto.parser.source import caller_span
@@ -14,7 +14,7 @@ from pypto.parser.source import caller_span
 class Operation:
     """A name of the language that the parser knows; calling it as Python is an error.
 
-    Raises SyntaxUnsupportedError when called.
+    Raises SyntaxUnsupported when called.
     """
 
     def __init__(self, name: str, signature: inspect.Signature, doc: str) -> None:
@@ -24,7 +24,7 @@ class Operation:
         self.__doc__ = doc
 
     def __call__(self, *args: object, **kwargs: object) -> NoReturn:
-        raise SyntaxUnsupportedError(
+        raise SyntaxUnsupported(
             f"pl.{self.__name__} has a meaning only inside the functions of a @pl.program",
             caller_span(),
             "write it in a method marked with @pl.function, of a class marked with @pl.program",
@@ -84,9 +84,9 @@ def names() -> list[str]:
     return sorted({"range", "min", "max"} | {op.spelling for op in all_ops()})
 
 
-def unknown(name: str, known: list[str]) -> UnknownOpError:
+def unknown(name: str, known: list[str]) -> UnknownOp:
     """The error for ``pl.name`` that is nothing."""
     hint = None
     if name == "at":
         hint = "write each level as a method of its own: @pl.function(level=..., role=...)"
-    return UnknownOpError(f"pl.{name} is no operation of the language{did_you_mean(name, known)}", None, hint)
+    return UnknownOp(f"pl.{name} is no operation of the language{did_you_mean(name, known)}", None, hint)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from pypto.errors import TypeMismatchError
+from pypto.errors import TypeMismatch
 from pypto.ir.nodes import Expr, TileType
 from pypto.ops.elementwise import call_of, divide, ufunc
 from pypto.ops.registry import Op, OpParam, Takes, register
@@ -19,9 +19,7 @@ def _expand(name: str, numpy: Callable[..., Any], by_row: bool, doc: str) -> Non
         shape = (tile.shape[0], 1) if by_row else (1, tile.shape[1])
         if vector.shape != shape or vector.dtype != tile.dtype:
             expected = TileType(shape, tile.dtype)
-            raise TypeMismatchError(
-                f"pl.{name}: expected {expected} to repeat over {tile}, found {vector}", args[1].span
-            )
+            raise TypeMismatch(f"pl.{name}: expected {expected} to repeat over {tile}, found {vector}", args[1].span)
         need = (tile.valid[0], 1) if by_row else (1, tile.valid[1])
         same_valid(name, need, vector.valid, args[1])
         return tile

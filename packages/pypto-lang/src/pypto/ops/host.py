@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from pypto.errors import OutOfBoundsError
+from pypto.errors import OutOfBounds
 
 
 def slice_tensor(array: Any, shape: Sequence[int], offset: Sequence[int], where: str = "") -> Any:
@@ -15,20 +15,18 @@ def slice_tensor(array: Any, shape: Sequence[int], offset: Sequence[int], where:
         array: anything with ``shape`` and slicing: a numpy array, a torch tensor.
         where: the place in the user's source, for the error.
 
-    Raises OutOfBoundsError where the part reaches outside the array or is not contiguous in it.
+    Raises OutOfBounds where the part reaches outside the array or is not contiguous in it.
     """
     at = f"{where}: " if where else ""
     if not len(shape) == len(offset) == len(array.shape):
-        raise OutOfBoundsError(f"{at}slice of a {len(array.shape)}-dimensional array with {len(shape)} extents")
+        raise OutOfBounds(f"{at}slice of a {len(array.shape)}-dimensional array with {len(shape)} extents")
     several = False
     for axis, (count, begin, have) in enumerate(zip(shape, offset, array.shape, strict=True)):
         if begin < 0 or count < 0 or begin + count > have:
-            raise OutOfBoundsError(
+            raise OutOfBounds(
                 f"{at}slice out of bounds in dimension {axis}: offset {begin}, extent {count}, the array has {have}"
             )
         if several and count != have:
-            raise OutOfBoundsError(
-                f"{at}slice is not contiguous: dimension {axis} must be taken whole ({count} of {have})"
-            )
+            raise OutOfBounds(f"{at}slice is not contiguous: dimension {axis} must be taken whole ({count} of {have})")
         several = several or count > 1
     return array[tuple(slice(begin, begin + count) for begin, count in zip(offset, shape, strict=True))]

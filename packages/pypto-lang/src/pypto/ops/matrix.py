@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pypto.errors import TypeMismatchError
+from pypto.errors import TypeMismatch
 from pypto.ir.dtypes import FP32, INT8, INT16, INT32, UINT8, DType
 from pypto.ir.nodes import Call, Expr, TileType
 from pypto.ops.elementwise import call_of
@@ -24,14 +24,14 @@ def _product(name: str, a: Expr, b: Expr) -> TileType:
     check_dtype(name, a, _has_product, "FP32, FP16, BF16, INT8, UINT8, INT16 or INT32")
     lhs, rhs = tile_of(a), tile_of(b)
     if lhs.dtype != rhs.dtype:
-        raise TypeMismatchError(f"pl.{name}: {lhs} times {rhs}: the dtypes differ", b.span, "pl.cast one of them")
+        raise TypeMismatch(f"pl.{name}: {lhs} times {rhs}: the dtypes differ", b.span, "pl.cast one of them")
     if lhs.shape[1] != rhs.shape[0]:
-        raise TypeMismatchError(
+        raise TypeMismatch(
             f"pl.{name}: {lhs} times {rhs}: {lhs.shape[1]} columns on the left, {rhs.shape[0]} rows on the right",
             b.span,
         )
     if None not in (lhs.valid[1], rhs.valid[0]) and lhs.valid[1] != rhs.valid[0]:
-        raise TypeMismatchError(
+        raise TypeMismatch(
             f"pl.{name}: {lhs.valid[1]} valid columns on the left, {rhs.valid[0]} valid rows on the right", b.span
         )
     dtype = _ACCUMULATOR.get(lhs.dtype, FP32)
@@ -46,7 +46,7 @@ def _infer_matmul_acc(args: tuple[Expr, ...], attrs: Attrs) -> TileType:
     product = _product("matmul_acc", args[1], args[2])
     acc = tile_of(args[0])
     if acc != product:
-        raise TypeMismatchError(f"pl.matmul_acc: expected {product} to add the product to, found {acc}", args[0].span)
+        raise TypeMismatch(f"pl.matmul_acc: expected {product} to add the product to, found {acc}", args[0].span)
     return TileType(acc.shape, acc.dtype, same_valid("matmul_acc", product.valid, acc.valid, args[0]))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pypto.errors import TypeMismatchError
+from pypto.errors import TypeMismatch
 from pypto.ir.dtypes import DType
 from pypto.ir.nodes import Call, Expr, ScalarType, TensorType, TileType
 from pypto.ops.registry import Op, OpParam, Takes, register
@@ -18,7 +18,7 @@ def cpp_string(text: str) -> str:
 
 def _check_two_dimensional(name: str, tensor: Expr) -> None:
     if len(tensor_of(tensor).shape) != 2:
-        raise TypeMismatchError(
+        raise TypeMismatch(
             f"pl.{name}: tiles are parts of 2-dimensional tensors, this is {tensor_of(tensor)}", tensor.span
         )
 
@@ -41,7 +41,7 @@ def _infer_load(args: tuple[Expr, ...], attrs: Attrs) -> TileType:
     for axis, (count, most) in enumerate(zip((rows, columns), shape, strict=True)):
         if count is not None and count > most:
             item = items_of(valid_shapes)[axis]
-            raise TypeMismatchError(f"pl.load: {count} valid elements in a tile that has {most} of them", item.span)
+            raise TypeMismatch(f"pl.load: {count} valid elements in a tile that has {most} of them", item.span)
     check_region("load", tensor, offsets, (rows, columns), at=valid_shapes)
     return TileType(shape, tensor_of(tensor).dtype, (rows, columns))
 
@@ -61,7 +61,7 @@ def _infer_store(args: tuple[Expr, ...], attrs: Attrs) -> TensorType:
     _check_two_dimensional("store", tensor)
     check_count("store", "offsets", offsets, 2)
     if tile_of(tile).dtype != tensor_of(tensor).dtype:
-        raise TypeMismatchError(
+        raise TypeMismatch(
             f"pl.store: {tile_of(tile)} into {tensor_of(tensor)}: the dtypes differ",
             tile.span,
             "pl.cast the tile first",

@@ -53,7 +53,7 @@ class Op:
     Attributes:
         name: ``family.name``, what ``Call.op`` holds.
         params: its parameters in the order users write them; ``Call.args`` holds those that are no attributes.
-        infer: ``infer(args, attrs)`` gives the type of the result, or raises TypeMismatchError or OutOfBoundsError at
+        infer: ``infer(args, attrs)`` gives the type of the result, or raises TypeMismatch or OutOfBounds at
             the argument that is wrong.
         numpy: its meaning on numpy arrays that hold the valid region, called as ``numpy(*args, **attrs)`` (lists for
             INDICES and SHAPE, a DType for DTYPE).

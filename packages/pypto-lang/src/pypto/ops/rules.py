@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 
-from pypto.errors import OutOfBoundsError, TypeMismatchError
+from pypto.errors import OutOfBounds, TypeMismatch
 from pypto.ir.dtypes import BOOL, DType
 from pypto.ir.nodes import (
     ANY_DIM,
@@ -60,20 +61,20 @@ def extent(expr: Expr) -> Dim:
 
 
 def same_tile(op: str, expected: Expr, found: Expr) -> TileType:
-    """The type both operands have. Raises TypeMismatchError at ``found`` where they differ."""
+    """The type both operands have. Raises TypeMismatch at ``found`` where they differ."""
     want, have = tile_of(expected), tile_of(found)
     if want != have:
-        raise TypeMismatchError(f"pl.{op}: expected {want}, as the first operand is, found {have}", found.span)
+        raise TypeMismatch(f"pl.{op}: expected {want}, as the first operand is, found {have}", found.span)
     return TileType(want.shape, want.dtype, same_valid(op, want.valid, have.valid, found))
 
 
 def same_valid(op: str, expected: Valid, found: Valid, at: Expr) -> Valid:
-    """What is known of the valid region that two operands must share. TypeMismatchError where they certainly don't."""
+    """What is known of the valid region that two operands must share. TypeMismatch where they certainly don't."""
     known: list[int | None] = []
     for want, have in zip(expected, found, strict=True):
         if want is not None and have is not None and want != have:
             regions = f"{_region(expected)} and {_region(found)}"
-            raise TypeMismatchError(f"pl.{op}: the valid regions of the operands differ: {regions}", at.span)
+            raise TypeMismatch(f"pl.{op}: the valid regions of the operands differ: {regions}", at.span)
         known.append(have if want is None else want)
     return (known[0], known[1])
 
@@ -83,33 +84,31 @@ def _region(valid: Valid) -> str:
 
 
 def check_number(op: str, dtype: DType, number: Expr) -> None:
-    """Raises TypeMismatchError where ``number`` can't be converted to ``dtype`` without losing what it says."""
+    """Raises TypeMismatch where ``number`` can't be converted to ``dtype`` without losing what it says."""
     assert isinstance(number.type, ScalarType)
     have = number.type.dtype
     if have.is_float and not dtype.is_float:
-        raise TypeMismatchError(f"pl.{op}: a {have} number for {dtype} elements", number.span, "write an int")
+        raise TypeMismatch(f"pl.{op}: a {have} number for {dtype} elements", number.span, "write an int")
     if isinstance(number, Const) and not fits(number.value, dtype):
-        raise TypeMismatchError(f"pl.{op}: {number.value} does not fit {dtype}", number.span)
+        raise TypeMismatch(f"pl.{op}: {number.value} does not fit {dtype}", number.span)
 
 
 def fits(value: int | float | bool, dtype: DType) -> bool:
-    """True where ``dtype`` can hold ``value``."""
+    """True where ``dtype`` can hold ``value``; a float type rounds it."""
     if dtype.is_float:
-        return True
+        return isinstance(value, float) or abs(value) <= sys.float_info.max
     if dtype == BOOL:
         return value in (0, 1)
     bits = 8 * dtype.itemsize
     low, high = (-(1 << (bits - 1)), (1 << (bits - 1)) - 1) if dtype.is_signed else (0, (1 << bits) - 1)
-    return float(value).is_integer() and low <= int(value) <= high
+    return low <= value <= high and value == int(value)
 
 
 def check_dtype(op: str, operand: Expr, allowed: Callable[[DType], bool], wanted: str) -> None:
-    """Raises TypeMismatchError at ``operand`` where its tile's dtype is not ``allowed``."""
+    """Raises TypeMismatch at ``operand`` where its tile's dtype is not ``allowed``."""
     dtype = tile_of(operand).dtype
     if not allowed(dtype):
-        raise TypeMismatchError(
-            f"pl.{op}: expected a tile of {wanted}, found {dtype}", operand.span, "pl.cast it first"
-        )
+        raise TypeMismatch(f"pl.{op}: expected a tile of {wanted}, found {dtype}", operand.span, "pl.cast it first")
 
 
 def is_any(dtype: DType) -> bool:
@@ -123,14 +122,14 @@ def is_number(dtype: DType) -> bool:
 
 
 def check_count(op: str, what: str, items: Expr, count: int) -> None:
-    """Raises TypeMismatchError where a list has another length than ``count``."""
+    """Raises TypeMismatch where a list has another length than ``count``."""
     have = len(items_of(items))
     if have != count:
-        raise TypeMismatchError(f"pl.{op}: expected {count} {what}, one a dimension, found {have}", items.span)
+        raise TypeMismatch(f"pl.{op}: expected {count} {what}, one a dimension, found {have}", items.span)
 
 
 def check_region(op: str, tensor: Expr, offsets: Expr, extents: Sequence[int | None], at: Expr) -> None:
-    """Raises OutOfBoundsError where a region certainly reaches outside ``tensor``.
+    """Raises OutOfBounds where a region certainly reaches outside ``tensor``.
 
     Args:
         offsets: an ExprTuple, one index expression a dimension.
@@ -141,13 +140,13 @@ def check_region(op: str, tensor: Expr, offsets: Expr, extents: Sequence[int | N
     for axis, (offset, count, dim) in enumerate(zip(items_of(offsets), extents, shape, strict=True)):
         begin = static(offset)
         if begin is not None and begin < 0:
-            raise OutOfBoundsError(f"pl.{op}: offset {begin} in dimension {axis} is negative", offset.span)
+            raise OutOfBounds(f"pl.{op}: offset {begin} in dimension {axis} is negative", offset.span)
         if count is not None and count < 0:
-            raise OutOfBoundsError(f"pl.{op}: extent {count} in dimension {axis} is negative", at.span)
+            raise OutOfBounds(f"pl.{op}: extent {count} in dimension {axis} is negative", at.span)
         end = (begin or 0) + (count or 0)
         if isinstance(dim, int) and end > dim:
             place = offset if begin else at
-            raise OutOfBoundsError(
+            raise OutOfBounds(
                 f"pl.{op}: elements {begin or 0} to {end} of dimension {axis} are outside {tensor_of(tensor)}",
                 place.span,
             )

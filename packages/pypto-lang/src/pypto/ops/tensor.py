@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pypto.errors import OutOfBoundsError, TypeMismatchError
+from pypto.errors import OutOfBounds, TypeMismatch
 from pypto.ir.dtypes import INDEX, DType
 from pypto.ir.nodes import Call, Expr, ScalarType, TensorType
 from pypto.ops import host
@@ -20,13 +20,11 @@ def _infer_create(args: tuple[Expr, ...], attrs: Attrs) -> TensorType:
     assert isinstance(dtype, DType)
     items = items_of(args[0])
     if not 1 <= len(items) <= MAX_DIMS:
-        raise TypeMismatchError(
-            f"pl.create_tensor: a tensor has 1 to {MAX_DIMS} dimensions, not {len(items)}", args[0].span
-        )
+        raise TypeMismatch(f"pl.create_tensor: a tensor has 1 to {MAX_DIMS} dimensions, not {len(items)}", args[0].span)
     for item in items:
         count = static(item)
         if count is not None and count <= 0:
-            raise TypeMismatchError(f"pl.create_tensor: extent {count} is not positive", item.span)
+            raise TypeMismatch(f"pl.create_tensor: extent {count} is not positive", item.span)
     return TensorType(tuple(extent(item) for item in items), dtype)
 
 
@@ -60,7 +58,7 @@ def _infer_slice(args: tuple[Expr, ...], attrs: Attrs) -> TensorType:
     several = False  # more than one index is taken in a dimension before this one
     for axis, (count, dim) in enumerate(zip(extents, dims, strict=True)):
         if several and count is not None and isinstance(dim, int) and count != dim:
-            raise TypeMismatchError(
+            raise TypeMismatch(
                 f"pl.slice: the part is not contiguous: it takes {count} of {dim} in dimension {axis}",
                 items_of(shape)[axis].span,
                 "after the first dimension of which several are taken, take every dimension whole",
@@ -89,7 +87,7 @@ def _infer_dim(args: tuple[Expr, ...], attrs: Attrs) -> ScalarType:
     axis, shape = attrs["axis"], tensor_of(args[0]).shape
     assert isinstance(axis, int)
     if not 0 <= axis < len(shape):
-        raise OutOfBoundsError(
+        raise OutOfBounds(
             f"pl.dim: {tensor_of(args[0])} has dimensions 0 to {len(shape) - 1}, not {axis}", args[0].span
         )
     return ScalarType(INDEX)

@@ -7,7 +7,7 @@ import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from pypto.errors import SignatureError, SyntaxUnsupportedError, TypeMismatchError, UnboundVariableError
+from pypto.errors import SignatureError, SyntaxUnsupported, TypeMismatch, UnboundVariable
 from pypto.ir import sugar
 from pypto.ir.dtypes import BOOL, FP32, INDEX, DType
 from pypto.ir.nodes import (
@@ -86,11 +86,11 @@ class Expressions:
         return ExprTuple((), UNKNOWN) if node is None else self.expr(node)
 
     def range_arguments(self, node: ast.expr) -> tuple[Expr, Expr, Expr]:
-        """Start, stop and step of ``pl.range(...)``. Raises SyntaxUnsupportedError for anything else."""
+        """Start, stop and step of ``pl.range(...)``. Raises SyntaxUnsupported for anything else."""
         span = self._source.span(node)
         callee = self._value(node.func) if isinstance(node, ast.Call) else None
         if not isinstance(node, ast.Call) or callee != Static(RANGE):
-            raise SyntaxUnsupportedError("a loop goes over pl.range only", span, "write `for i in pl.range(...)`")
+            raise SyntaxUnsupported("a loop goes over pl.range only", span, "write `for i in pl.range(...)`")
         if node.keywords or not 1 <= len(node.args) <= 3:
             raise SignatureError("pl.range takes stop, or start and stop, or start, stop and step", span)
         values = [self.expr(argument) for argument in node.args]
@@ -100,7 +100,7 @@ class Expressions:
         return values[0], values[1], values[2] if len(values) == 3 else one
 
     def lift(self, value: object, span: Span) -> Expr:
-        """A Python value as an expression. Raises TypeMismatchError where it has no place in the IR."""
+        """A Python value as an expression. Raises TypeMismatch where it has no place in the IR."""
         if isinstance(value, DimVar):
             return DimExpr(value.name, ScalarType(INDEX), span)
         if isinstance(value, bool):
@@ -112,8 +112,8 @@ class Expressions:
         except TypeError:
             pass
         if isinstance(value, Operation):
-            raise SyntaxUnsupportedError(f"pl.{value.__name__} must be called", span)
-        raise TypeMismatchError(
+            raise SyntaxUnsupported(f"pl.{value.__name__} must be called", span)
+        raise TypeMismatch(
             f"a Python {type(value).__name__} has no meaning here: expected a variable, a number or an operation", span
         )
 
@@ -144,28 +144,26 @@ class Expressions:
         if node.id in self._scope:
             return Var(node.id, UNKNOWN, span)
         if why := self._scope.why_missing(node.id):
-            raise UnboundVariableError(why, span)
+            raise UnboundVariable(why, span)
         if node.id == self._self:
-            raise SyntaxUnsupportedError(f"{self._self} has no value here", span, f"write {self._self}.function(...)")
+            raise SyntaxUnsupported(f"{self._self} has no value here", span, f"write {self._self}.function(...)")
         value = self._namespace.find(node.id)
         if value is MISSING:
             known = [*self._scope.names(), *self._namespace.names()]
-            raise UnboundVariableError(f"name {node.id!r} is not defined{did_you_mean(node.id, known)}", span)
+            raise UnboundVariable(f"name {node.id!r} is not defined{did_you_mean(node.id, known)}", span)
         return Static(value)
 
     def _attribute(self, node: ast.Attribute) -> Expr | Static:
         span = self._source.span(node)
         if self._is_self(node.value):
             if node.attr in self._functions:
-                raise SyntaxUnsupportedError(f"{self._self}.{node.attr} must be called", span)
+                raise SyntaxUnsupported(f"{self._self}.{node.attr} must be called", span)
             if node.attr in self._namespace.members:
                 return Static(self._namespace.members[node.attr])
-            raise UnboundVariableError(
-                f"the program has no {node.attr!r}{did_you_mean(node.attr, self._members())}", span
-            )
+            raise UnboundVariable(f"the program has no {node.attr!r}{did_you_mean(node.attr, self._members())}", span)
         base = self._value(node.value)
         if not isinstance(base, Static):
-            raise SyntaxUnsupportedError(
+            raise SyntaxUnsupported(
                 f"variables have no attributes, so no .{node.attr}", span, "pl.dim(x, 0) is the size of a dimension"
             )
         return Static(attribute(base.value, node.attr, span))
@@ -181,7 +179,7 @@ class Expressions:
             try:
                 return Static(compute(*sides))
             except (TypeError, ArithmeticError) as error:
-                raise TypeMismatchError(f"this can't be computed: {error}", span) from None
+                raise TypeMismatch(f"this can't be computed: {error}", span) from None
         return Binary(name, self.expr(node.left), self.expr(node.right), UNKNOWN, span)
 
     def _sign(self, node: ast.UnaryOp) -> Expr | Static:
@@ -198,13 +196,13 @@ class Expressions:
         if isinstance(base, Static):
             index = self._value(node.slice)
             if not isinstance(index, Static):
-                raise SyntaxUnsupportedError("a Python value can't be indexed by a variable of the program", span)
+                raise SyntaxUnsupported("a Python value can't be indexed by a variable of the program", span)
             try:
                 return Static(base.value[index.value])  # type: ignore[index]
             except (TypeError, LookupError) as error:
-                raise TypeMismatchError(f"this can't be indexed: {error!r}", span) from None
+                raise TypeMismatch(f"this can't be indexed: {error!r}", span) from None
         if not isinstance(node.slice, ast.Slice) or node.slice.step is not None:
-            raise SyntaxUnsupportedError(
+            raise SyntaxUnsupported(
                 "only the first dimension can be sliced like this: x[begin:end]",
                 span,
                 "use pl.slice(x, shape, offset) in an orchestration, pl.load(x, offsets, shapes) in a kernel",
@@ -234,10 +232,10 @@ class Expressions:
             return self._min_max(node, "min" if called is MIN else "max")
         span = self._source.span(node.func)
         if called is RANGE:
-            raise SyntaxUnsupportedError("pl.range stands in a for statement only", self._source.span(node))
+            raise SyntaxUnsupported("pl.range stands in a for statement only", self._source.span(node))
         instead = _INSTEAD.get(called) if isinstance(called, type) or callable(called) else None
         name = ast.unparse(node.func)
-        raise SyntaxUnsupportedError(
+        raise SyntaxUnsupported(
             f"{name} can't be called here: only operations (pl.…) and the program's functions ({self._self}.…) can",
             span,
             instead or "compute it before the class, or do it in a SubWorker",
@@ -323,12 +321,12 @@ class Expressions:
         else:
             value = self._value(node)
             if not isinstance(value, Static) or not isinstance(value.value, (list, tuple)):
-                raise TypeMismatchError(f"{what}: expected {param.takes.value} as {param.name}, such as [0, 0]", span)
+                raise TypeMismatch(f"{what}: expected {param.takes.value} as {param.name}, such as [0, 0]", span)
             items = tuple(self.lift(item, span) for item in value.value)
         if param.takes is Takes.SHAPE:
             for item in items:
                 if not (isinstance(item, Const) and type(item.value) is int and item.value > 0):
-                    raise TypeMismatchError(
+                    raise TypeMismatch(
                         f"{what}: the shape of a tile is known when the program is written: expected a positive int",
                         item.span,
                         "give the part that holds data as valid_shapes" if param.name == "shapes" else None,
@@ -343,9 +341,7 @@ class Expressions:
         if param.takes is Takes.INT and isinstance(found, int) and not isinstance(found, bool):
             return found
         such = "such as pl.FP32" if param.takes is Takes.DTYPE else "such as 0"
-        raise TypeMismatchError(
-            f"{what}: expected {param.takes.value} as {param.name}, {such}", self._source.span(node)
-        )
+        raise TypeMismatch(f"{what}: expected {param.takes.value} as {param.name}, {such}", self._source.span(node))
 
     def _is_self(self, node: ast.expr) -> bool:
         return isinstance(node, ast.Name) and node.id == self._self and node.id not in self._scope
@@ -396,8 +392,8 @@ _UNSUPPORTED: dict[type[ast.AST], tuple[str, str | None]] = {
 }
 
 
-def unsupported(node: ast.AST, source: Source) -> SyntaxUnsupportedError:
+def unsupported(node: ast.AST, source: Source) -> SyntaxUnsupported:
     """The error for Python that the language has no meaning for."""
     kind = type(node.op) if isinstance(node, ast.BinOp) else type(node)
     what, hint = _UNSUPPORTED.get(kind, (f"Python's {kind.__name__}", None))
-    return SyntaxUnsupportedError(f"{what} has no meaning in orchestrations and kernels", source.span(node), hint)
+    return SyntaxUnsupported(f"{what} has no meaning in orchestrations and kernels", source.span(node), hint)

@@ -8,7 +8,7 @@ import linecache
 from collections.abc import Mapping
 from types import FrameType
 
-from pypto.errors import SignatureError, SyntaxUnsupportedError
+from pypto.errors import SignatureError, SyntaxUnsupported
 from pypto.ir.nodes import Function, FunctionKind, Program, Span
 from pypto.language.decorators import FunctionDeclaration
 from pypto.parser.expressions import Expressions
@@ -40,9 +40,7 @@ def parse_class(cls: type, enclosing: Mapping[str, object]) -> Program:
     if not isinstance(cls, type):
         raise SignatureError(f"@pl.program marks a class, not {cls!r}", caller_span())
     if cls.__bases__ != (object,):
-        raise SyntaxUnsupportedError(
-            f"program {cls.__name__} has a base class", caller_span(), "a program is one class"
-        )
+        raise SyntaxUnsupported(f"program {cls.__name__} has a base class", caller_span(), "a program is one class")
     declared = {name: value for name, value in vars(cls).items() if isinstance(value, FunctionDeclaration)}
     members = {name: value for name, value in vars(cls).items() if not name.startswith("__") and name not in declared}
     for name, value in members.items():

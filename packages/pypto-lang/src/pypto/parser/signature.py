@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from types import FunctionType, GenericAlias
 
-from pypto.errors import SignatureError, SyntaxUnsupportedError
+from pypto.errors import SignatureError, SyntaxUnsupported
 from pypto.ir.nodes import (
     UNKNOWN,
     Direction,
@@ -50,14 +50,14 @@ class Signatures:
     def parameters(self) -> tuple[Param, ...]:
         """The parameters after ``self``.
 
-        Raises SignatureError, or SyntaxUnsupportedError for ``*args`` and defaults.
+        Raises SignatureError, or SyntaxUnsupported for ``*args`` and defaults.
         """
         arguments = self._node.args
         other = [*arguments.kwonlyargs, *filter(None, (arguments.vararg, arguments.kwarg))]
         if other:
-            raise SyntaxUnsupportedError("only plain parameters are supported", self._source.span(other[0]))
+            raise SyntaxUnsupported("only plain parameters are supported", self._source.span(other[0]))
         if arguments.defaults:
-            raise SyntaxUnsupportedError(
+            raise SyntaxUnsupported(
                 "parameters have no defaults", self._source.span(arguments.defaults[0]), "give it at each call"
             )
         return tuple(self._parameter(argument) for argument in (*arguments.posonlyargs, *arguments.args)[1:])

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from types import CodeType, FrameType, FunctionType
 
-from pypto.errors import SourceUnavailableError
+from pypto.errors import SourceUnavailable
 from pypto.ir.nodes import Span
 
 
@@ -69,7 +69,7 @@ def source_of(file: str, module_globals: Mapping[str, object] | None = None) -> 
 def definition_of(function: FunctionType) -> tuple[Source, ast.FunctionDef]:
     """The source file of a function and its ``def``.
 
-    Raises SourceUnavailableError where the source can't be read, or isn't what the function was made from.
+    Raises SourceUnavailable where the source can't be read, or isn't what the function was made from.
     """
     code = function.__code__
     source = source_of(code.co_filename, function.__globals__)
@@ -79,12 +79,12 @@ def definition_of(function: FunctionType) -> tuple[Source, ast.FunctionDef]:
     place = Span(code.co_filename, code.co_firstlineno, 0, code.co_firstlineno, 0)
     # "<string>" may be what another text that was executed is known by.
     if source is None or code.co_filename.startswith("<"):
-        raise SourceUnavailableError(
+        raise SourceUnavailable(
             f"the source of {function.__qualname__} can't be read: programs are made from their source",
             place,
             "write the program in a file or a notebook cell, not in a string given to exec",
         )
-    raise SourceUnavailableError(
+    raise SourceUnavailable(
         f"{code.co_filename} changed since {function.__qualname__} was imported from it", place, "import it again"
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Callable
 
-from pypto.errors import SignatureError, SyntaxUnsupportedError
+from pypto.errors import SignatureError, SyntaxUnsupported
 from pypto.ir.dtypes import INDEX
 from pypto.ir.nodes import (
     UNKNOWN,
@@ -51,7 +51,7 @@ class Statements:
         for index, statement in enumerate(statements):
             if isinstance(statement, ast.Return):
                 if index + 1 < len(statements):
-                    raise SyntaxUnsupportedError("nothing can follow return", self._source.span(statements[index + 1]))
+                    raise SyntaxUnsupported("nothing can follow return", self._source.span(statements[index + 1]))
                 result.append(self._return(statement))
             else:
                 result += self._statement(statement)
@@ -67,21 +67,19 @@ class Statements:
             case ast.Expr(value=ast.Constant(value=str())):  # a comment in quotes
                 return []
             case ast.Expr():
-                raise SyntaxUnsupportedError("this statement has no effect", span)
+                raise SyntaxUnsupported("this statement has no effect", span)
             case ast.Assign(targets=[target], value=value):
                 return [self._assign(target, value, None, node)]
             case ast.Assign(targets=targets):
-                raise SyntaxUnsupportedError("two targets in one assignment", self._source.span(targets[1]))
+                raise SyntaxUnsupported("two targets in one assignment", self._source.span(targets[1]))
             case ast.AnnAssign(target=target, annotation=annotation, value=value):
                 if value is None:
-                    raise SyntaxUnsupportedError("a variable without a value", span, "assign it where it is declared")
+                    raise SyntaxUnsupported("a variable without a value", span, "assign it where it is declared")
                 return [self._assign(target, value, annotation, node)]
             case ast.For():
                 return [self._for(node)]
             case ast.Return():
-                raise SyntaxUnsupportedError(
-                    "return stands at the end of a function only", span, "a loop runs to its end"
-                )
+                raise SyntaxUnsupported("return stands at the end of a function only", span, "a loop runs to its end")
         raise unsupported(node, self._source)
 
     def _assign(self, target: ast.expr, value: ast.expr, annotation: ast.expr | None, node: ast.stmt) -> Stmt:
@@ -97,12 +95,12 @@ class Statements:
     def _unpack(self, target: ast.Tuple | ast.List, value: ast.expr, node: ast.stmt) -> Unpack:
         result: Expr = self._expressions.expr(value)
         if not isinstance(result, Invoke):
-            raise SyntaxUnsupportedError(
+            raise SyntaxUnsupported(
                 "only the results of one of the program's functions can be unpacked", self._source.span(value)
             )
         names = [self._target(item) for item in target.elts]
         if len(set(names)) != len(names):
-            raise SyntaxUnsupportedError("one name twice among the targets", self._source.span(target))
+            raise SyntaxUnsupported("one name twice among the targets", self._source.span(target))
         for name in names:
             self._scope.define(name)
         targets = tuple(
@@ -112,20 +110,20 @@ class Statements:
 
     def _target(self, target: ast.expr) -> str:
         if not isinstance(target, ast.Name):
-            raise SyntaxUnsupportedError(
+            raise SyntaxUnsupported(
                 "only variables can be assigned",
                 self._source.span(target),
                 "write to a tensor with pl.store in a kernel",
             )
         if self._scope.is_counter(target.id):
-            raise SyntaxUnsupportedError(
+            raise SyntaxUnsupported(
                 f"the loop variable {target.id!r} can't be assigned", self._source.span(target), "use another name"
             )
         return target.id
 
     def _for(self, node: ast.For) -> For:
         if node.orelse:
-            raise SyntaxUnsupportedError("else of a loop", self._source.span(node.orelse[0]))
+            raise SyntaxUnsupported("else of a loop", self._source.span(node.orelse[0]))
         name = self._target(node.target)
         start, stop, step = self._expressions.range_arguments(node.iter)
         if name in self._scope:

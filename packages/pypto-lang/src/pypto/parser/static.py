@@ -6,7 +6,7 @@ import ast
 import operator
 from collections.abc import Callable, Mapping
 
-from pypto.errors import PyptoError, SyntaxUnsupportedError, UnboundVariableError, UnknownOpError
+from pypto.errors import PyptoError, SyntaxUnsupported, UnboundVariable, UnknownOp
 from pypto.ir.nodes import Span
 from pypto.language.operations import unknown
 from pypto.ops.registry import did_you_mean
@@ -25,29 +25,27 @@ BINARY: dict[type[ast.operator], tuple[str, Callable[[object, object], object]]]
 def evaluate(node: ast.expr, names: Mapping[str, object], source: Source) -> object:
     """The value of an annotation, or of an expression in one.
 
-    Raises UnboundVariableError for a name that isn't in ``names``, and the language's errors at the place of ``node``.
+    Raises UnboundVariable for a name that isn't in ``names``, and the language's errors at the place of ``node``.
     """
     for name in ast.walk(node):
         if isinstance(name, ast.Name) and name.id not in names:
-            raise UnboundVariableError(
-                f"name {name.id!r} is not defined{did_you_mean(name.id, names)}", source.span(name)
-            )
+            raise UnboundVariable(f"name {name.id!r} is not defined{did_you_mean(name.id, names)}", source.span(name))
     code = compile(ast.Expression(node), source.file, "eval")
     try:
         return eval(code, {"__builtins__": {}}, names)
     except PyptoError as error:
         raise type(error)(error.message, source.span(node), error.hint) from None
     except Exception as error:
-        raise SyntaxUnsupportedError(f"this can't be evaluated: {error}", source.span(node)) from error
+        raise SyntaxUnsupported(f"this can't be evaluated: {error}", source.span(node)) from error
 
 
 def attribute(base: object, name: str, span: Span) -> object:
-    """``base.name``. Raises UnknownOpError for the language module, UnboundVariableError for anything else."""
+    """``base.name``. Raises UnknownOp for the language module, UnboundVariable for anything else."""
     try:
         return getattr(base, name)
     except AttributeError:
         if getattr(base, "__name__", None) == "pypto.language":
             error: PyptoError = unknown(name, list(getattr(base, "__all__", ())))
-            raise UnknownOpError(error.message, span, error.hint) from None
+            raise UnknownOp(error.message, span, error.hint) from None
         what = getattr(base, "__name__", None) or type(base).__name__
-        raise UnboundVariableError(f"{what} has no attribute {name!r}{did_you_mean(name, dir(base))}", span) from None
+        raise UnboundVariable(f"{what} has no attribute {name!r}{did_you_mean(name, dir(base))}", span) from None

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from types import FunctionType, ModuleType
 
-from pypto.errors import SyntaxUnsupportedError, UnboundVariableError
+from pypto.errors import SyntaxUnsupported, UnboundVariable
 from pypto.ir.nodes import Function, Program, Span, SubWorkerSource
 from pypto.ops.registry import did_you_mean
 from pypto.parser.namespace import MISSING, Namespace
@@ -22,7 +22,7 @@ from pypto.parser.source import Source
 def sub_worker_source(function: FunctionType, node: ast.FunctionDef, source: Source) -> SubWorkerSource:
     """The Python of a SubWorker, as a function of its own: no decorator, annotations or ``self``.
 
-    Raises SyntaxUnsupportedError where it uses ``self`` or is a generator.
+    Raises SyntaxUnsupported where it uses ``self`` or is a generator.
     """
     self_name = node.args.args[0].arg if node.args.args else node.args.posonlyargs[0].arg
     _check(node, source, self_name)
@@ -32,7 +32,7 @@ def sub_worker_source(function: FunctionType, node: ast.FunctionDef, source: Sou
 
 
 def resolve_program(program: Program) -> Program:
-    """``program`` with what its SubWorkers capture. Raises UnboundVariableError at a name that exists nowhere."""
+    """``program`` with what its SubWorkers capture. Raises UnboundVariable at a name that exists nowhere."""
     return replace(program, functions=tuple(_resolve(f) for f in program.functions))
 
 
@@ -45,7 +45,7 @@ def _resolve(function: Function) -> Function:
         value = _lookup(captured.function, name)
         if value is MISSING:
             known = Namespace(captured.function).names() if isinstance(captured.function, FunctionType) else ()
-            raise UnboundVariableError(
+            raise UnboundVariable(
                 f"SubWorker {function.name} uses {name!r}, which is not defined{did_you_mean(name, known)}",
                 span,
                 f"define or import {name} in the module, or make it a parameter",
@@ -71,11 +71,9 @@ def _lookup(function: object, name: str) -> object:
 def _check(node: ast.FunctionDef, source: Source, self_name: str) -> None:
     for child in _own_nodes(node):
         if isinstance(child, (ast.Yield, ast.YieldFrom, ast.Await)):
-            raise SyntaxUnsupportedError(
-                f"SubWorker {node.name} is a generator: it would never run", source.span(child)
-            )
+            raise SyntaxUnsupported(f"SubWorker {node.name} is a generator: it would never run", source.span(child))
         if isinstance(child, ast.Return) and child.value is not None and not _is_none(child.value):
-            raise SyntaxUnsupportedError(
+            raise SyntaxUnsupported(
                 f"SubWorker {node.name} gives no result",
                 source.span(child),
                 "write it to a parameter: result: pl.Out[pl.Tensor[...]]",
@@ -83,7 +81,7 @@ def _check(node: ast.FunctionDef, source: Source, self_name: str) -> None:
     for statement in node.body:
         for child in ast.walk(statement):
             if isinstance(child, ast.Name) and child.id in (self_name, "super", "__class__"):
-                raise SyntaxUnsupportedError(
+                raise SyntaxUnsupported(
                     f"a SubWorker runs in a process of its own and has no {child.id}",
                     source.span(child),
                     "use parameters, or names of the module",
@@ -130,7 +128,7 @@ def _free_names(text: str, source: Source, node: ast.FunctionDef) -> set[str]:
     try:
         module = symtable.symtable(text, source.file, "exec")
     except SyntaxError as error:  # nonlocal
-        raise SyntaxUnsupportedError(f"SubWorker {node.name}: {error.msg}", source.span_of_name(node)) from None
+        raise SyntaxUnsupported(f"SubWorker {node.name}: {error.msg}", source.span_of_name(node)) from None
     names: set[str] = set()
     tables = list(module.get_children())
     while tables:

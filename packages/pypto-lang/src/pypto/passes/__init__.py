@@ -39,7 +39,7 @@ def run_all(program: Program, after: Callable[[str, Program], None] | None = Non
     Args:
         after: called with the name of each pass and what it gave.
 
-    Raises the language's errors, and VerificationError where a pass broke the IR.
+    Raises the language's errors, and VerificationFailed where a pass broke the IR.
     """
     for step in PASSES:
         program = step(program)

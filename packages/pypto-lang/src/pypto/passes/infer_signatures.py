@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from pypto.errors import SignatureError, TypeMismatchError
+from pypto.errors import SignatureError, TypeMismatch
 from pypto.ir import sugar, walk
 from pypto.ir.nodes import (
     UNKNOWN,
@@ -32,7 +32,7 @@ def infer_signatures(program: Program) -> Program:
     A parameter without one has the type of the parameters it is passed to. It is Out where a callee writes it before
     any reads it, InOut where one reads it first or both at once, In otherwise.
 
-    Raises SignatureError for a parameter that is passed to nothing, TypeMismatchError where two callees disagree.
+    Raises SignatureError for a parameter that is passed to nothing, TypeMismatch where two callees disagree.
     """
     done: dict[str, Function] = {}
     for function in callees_first(program):
@@ -106,7 +106,7 @@ def _inferred(function: Function, param: Param, uses: list[_Use]) -> Param:
         merged = use.param.type if first is None else _merged(type_, use.param.type)
         first = first or use
         if merged is None:
-            raise TypeMismatchError(
+            raise TypeMismatch(
                 f"parameter {param.name!r} of {function.name} has no annotation, and its uses disagree: "
                 f"{first.callee.name} takes {type_}, {use.callee.name} takes {use.param.type}",
                 use.argument.span,

@@ -6,7 +6,7 @@ import operator
 from collections.abc import Callable
 from dataclasses import replace
 
-from pypto.errors import SignatureError, SyntaxUnsupportedError, TypeMismatchError, UnboundVariableError
+from pypto.errors import SignatureError, SyntaxUnsupported, TypeMismatch, UnboundVariable
 from pypto.ir import sugar, walk
 from pypto.ir.calls import assignable, check_arguments, check_kinds, is_integer, result_type, same_type
 from pypto.ir.dtypes import BOOL, FP32, INDEX, DType
@@ -95,7 +95,7 @@ class _Inference:
             raise SignatureError(f"{name} declares {_count(declared)} and returns {_count(found)}", span)
         for want, have in zip(declared, found, strict=True):
             if not same_type(want, have):
-                raise TypeMismatchError(f"{name} declares the result {want} and returns {have}", span)
+                raise TypeMismatch(f"{name} declares the result {want} and returns {have}", span)
 
     # --- statements ----------------------------------------------------------------------------------------------
 
@@ -130,7 +130,7 @@ class _Inference:
         for bound in (start, stop, step):
             self._check_index("a bound of pl.range", bound)
         if isinstance(step, Const) and step.value == 0:
-            raise TypeMismatchError("pl.range: the step is 0", step.span)
+            raise TypeMismatch("pl.range: the step is 0", step.span)
         # In its second turn the loop sees what its first assigned: nothing is known of those tiles' valid regions.
         for name in {target.name for stmt in walk.statements(loop.body) for target in walk.targets(stmt)}:
             block = self._block_of(name)
@@ -161,7 +161,7 @@ class _Inference:
     def _define(self, target: Var, type_: Type) -> Var:
         """The variable that ``target`` becomes by getting a value of ``type_``."""
         if target.type != UNKNOWN and not assignable(target.type, type_):
-            raise TypeMismatchError(f"{target.name!r} is declared {target.type}, and its value is {type_}", target.span)
+            raise TypeMismatch(f"{target.name!r} is declared {target.type}, and its value is {type_}", target.span)
         block = self._block_of(target.name)
         if block is None:
             new = Var(target.name, type_, target.span)
@@ -175,7 +175,7 @@ class _Inference:
         elif assignable(old.type, type_):
             new = Var(old.name, old.type, target.span)
         else:
-            raise TypeMismatchError(
+            raise TypeMismatch(
                 f"{target.name!r} is {old.type} before the loop, and gets {type_} in it",
                 target.span,
                 "give it another name inside the loop",
@@ -193,13 +193,13 @@ class _Inference:
             case Var(name=name, span=span):
                 block = self._block_of(name)
                 if block is None:
-                    raise UnboundVariableError(f"variable {name!r} is not defined", span)
+                    raise UnboundVariable(f"variable {name!r} is not defined", span)
                 return replace(block[name], span=span)
             case Const():
                 return expr
             case DimExpr(name=name, span=span):
                 if name not in self._dims:
-                    raise UnboundVariableError(
+                    raise UnboundVariable(
                         f"dimension {name} is in the shape of no parameter of {self._function.name}", span
                     )
                 return expr
@@ -275,43 +275,41 @@ class _Inference:
             hint = "load it first: pl.load(tensor, [0, 0], [rows, columns])"
         if isinstance(arg.type, TileType) and takes is Takes.TENSOR:
             hint = "store it first: pl.store(tile, [0, 0], tensor)"
-        raise TypeMismatchError(f"pl.{op.spelling}: expected {takes.value} as {name}, found {found}", arg.span, hint)
+        raise TypeMismatch(f"pl.{op.spelling}: expected {takes.value} as {name}, found {found}", arg.span, hint)
 
     def _binary(self, expr: Binary) -> Expr:
         lhs, rhs = expr.lhs, expr.rhs
         for side in (lhs, rhs):
             if isinstance(side.type, TensorType):
-                raise TypeMismatchError(
+                raise TypeMismatch(
                     f"operators work on tiles and numbers, this is {side.type}",
                     side.span,
                     "load it in a kernel first: pl.load(tensor, [0, 0], [rows, columns])",
                 )
             if not isinstance(side.type, (TileType, ScalarType)):
-                raise TypeMismatchError(f"operators work on tiles and numbers, this is {side.type}", side.span)
+                raise TypeMismatch(f"operators work on tiles and numbers, this is {side.type}", side.span)
         if isinstance(lhs.type, TileType) or isinstance(rhs.type, TileType):
             return self._tile_operator(expr)
         assert isinstance(lhs.type, ScalarType)
         assert isinstance(rhs.type, ScalarType)
         if expr.op == "/":
-            raise SyntaxUnsupportedError("/ has no meaning between numbers", expr.span, "use //")
+            raise SyntaxUnsupported("/ has no meaning between numbers", expr.span, "use //")
         dtype = _arithmetic_dtype(expr, lhs.type.dtype, rhs.type.dtype)
         if isinstance(lhs, Const) and isinstance(rhs, Const):
             try:
                 return Const(_FOLD[expr.op](lhs.value, rhs.value), ScalarType(dtype), expr.span)
             except ZeroDivisionError:
-                raise TypeMismatchError("division by zero", expr.span) from None
+                raise TypeMismatch("division by zero", expr.span) from None
         return replace(expr, type=ScalarType(dtype))
 
     def _tile_operator(self, expr: Binary) -> Call:
         lhs, rhs = expr.lhs, expr.rhs
         if expr.op not in _TILE_OPERATORS:
             word = {"min": "pl.minimum", "max": "pl.maximum"}.get(expr.op)
-            raise SyntaxUnsupportedError(
-                f"{expr.op} has no meaning for tiles", expr.span, f"use {word}" if word else None
-            )
+            raise SyntaxUnsupported(f"{expr.op} has no meaning for tiles", expr.span, f"use {word}" if word else None)
         if not isinstance(lhs.type, TileType):
             if expr.op == "/":
-                raise SyntaxUnsupportedError(
+                raise SyntaxUnsupported(
                     "a number can't be divided by a tile", expr.span, "write pl.mul(pl.recip(tile), number)"
                 )
             if expr.op == "-":  # number - tile is -tile + number
@@ -331,7 +329,7 @@ class _Inference:
         """``x[begin:end]`` as a slice of the first dimension."""
         tensor, begin, end = call.args
         if not isinstance(tensor.type, TensorType):
-            raise TypeMismatchError(f"only tensors can be sliced, this is {tensor.type}", tensor.span)
+            raise TypeMismatch(f"only tensors can be sliced, this is {tensor.type}", tensor.span)
         span = call.span
         sizes = [self._size(tensor, axis, span) for axis in range(len(tensor.type.shape))]
         begin = replace(_ZERO, span=span) if isinstance(begin, ExprTuple) else begin
@@ -364,7 +362,7 @@ class _Inference:
 
     def _check_index(self, what: str, expr: Expr) -> None:
         if not is_integer(expr.type):
-            raise TypeMismatchError(f"{what} is an integer, found {expr.type}", expr.span)
+            raise TypeMismatch(f"{what} is an integer, found {expr.type}", expr.span)
 
 
 def _results(returned: Return | None) -> tuple[Type, ...]:
@@ -403,7 +401,7 @@ def _arithmetic_dtype(expr: Binary, lhs: DType, rhs: DType) -> DType:
     both = [(expr.lhs, lhs), (expr.rhs, rhs)]
     if expr.op not in ("//", "%") and all(d.is_float or (d.is_int and isinstance(e, Const)) for e, d in both):
         return FP32
-    raise TypeMismatchError(f"{expr.op} has no meaning between {lhs} and {rhs}", expr.span)
+    raise TypeMismatch(f"{expr.op} has no meaning between {lhs} and {rhs}", expr.span)
 
 
 def _other_place(op: Op, kind: FunctionKind) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from pypto.errors import SignatureError, SyntaxUnsupportedError
+from pypto.errors import SignatureError, SyntaxUnsupported
 from pypto.ir import walk
 from pypto.ir.nodes import (
     Assign,
@@ -135,8 +135,8 @@ class _Resolution:
         self._stands_for[variable.name] = variable
         self._part_of[variable.name] = origin
 
-    def _rebound(self, target: Var) -> SyntaxUnsupportedError:
-        return SyntaxUnsupportedError(
+    def _rebound(self, target: Var) -> SyntaxUnsupported:
+        return SyntaxUnsupported(
             f"{target.name!r} is another tensor in the next turn of the loop",
             target.span,
             "give the tensor inside the loop a name of its own",

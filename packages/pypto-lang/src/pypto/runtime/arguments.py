@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pypto.errors import SignatureError, TypeMismatchError
+from pypto.errors import SignatureError, TypeMismatch
 from pypto.runtime.manifest import Manifest, Parameter
 
 ANY_DIMENSION = "?"  # a dimension that fits any size and is no other's equal
@@ -39,7 +39,7 @@ def bind(manifest: Manifest, args: Sequence[Any], kwargs: Mapping[str, Any], all
 
     Raises:
         SignatureError: too many or too few arguments, an unknown name, an output whose size nothing tells.
-        TypeMismatchError: an argument that is no array, or has another dtype or shape than the signature says.
+        TypeMismatch: an argument that is no array, or has another dtype or shape than the signature says.
     """
     given = _by_name(manifest, args, kwargs)
     sizes: dict[str, tuple[int, str]] = {}  # dynamic dimension → its size, and which argument says so
@@ -122,10 +122,10 @@ def _scalar(manifest: Manifest, parameter: Parameter, value: Any) -> Any:
         message = (
             f"argument {parameter.name} of {signature(manifest)}: expected a number of type {parameter.dtype}, got"
         )
-        raise TypeMismatchError(f"{message} {type(value).__name__}", hint=_declared(manifest))
+        raise TypeMismatch(f"{message} {type(value).__name__}", hint=_declared(manifest))
     if wanted is int and not _fits(int(number), parameter.dtype):
         message = f"argument {parameter.name} of {signature(manifest)}: {number} does not fit {parameter.dtype}"
-        raise TypeMismatchError(message, hint=_declared(manifest))
+        raise TypeMismatch(message, hint=_declared(manifest))
     return wanted(number)
 
 
@@ -146,23 +146,23 @@ def _array(manifest: Manifest, parameter: Parameter, value: Any, sizes: dict[str
         info = describe(value)
     except SimplerError as error:
         expected = str(parameter).partition(": ")[2]
-        raise TypeMismatchError(f"{where}: expected {expected}: {error}", hint=_declared(manifest)) from error
+        raise TypeMismatch(f"{where}: expected {expected}: {error}", hint=_declared(manifest)) from error
     found = f"{info.dtype.name.lower()}[{', '.join(map(str, info.shape))}]"
     expected = f"expected {str(parameter).partition(': ')[2]}, got {found}"
     assert parameter.shape is not None
     if info.dtype.name.lower() != parameter.dtype or len(info.shape) != len(parameter.shape):
-        raise TypeMismatchError(f"{where}: {expected}", hint=_declared(manifest))
+        raise TypeMismatch(f"{where}: {expected}", hint=_declared(manifest))
     for axis, (dim, size) in enumerate(zip(parameter.shape, info.shape, strict=True)):
         if isinstance(dim, int):
             if dim != size:
-                raise TypeMismatchError(f"{where}: {expected}", hint=_declared(manifest))
+                raise TypeMismatch(f"{where}: {expected}", hint=_declared(manifest))
         elif dim != ANY_DIMENSION:
             known, source = sizes.setdefault(dim, (size, f"dimension {axis} of {parameter.name}"))
             if known != size:
                 message = f"{where}: {expected}, where {dim} is {known} ({source})"
-                raise TypeMismatchError(message, hint=_declared(manifest))
+                raise TypeMismatch(message, hint=_declared(manifest))
     if parameter.direction != "In" and not info.writable:
-        raise TypeMismatchError(f"{where} is written, but the array is read-only", hint=f"pass {parameter.name}.copy()")
+        raise TypeMismatch(f"{where} is written, but the array is read-only", hint=f"pass {parameter.name}.copy()")
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(value, torch.Tensor):
         return value.detach(), True

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
-from pypto.runtime.manifest import OutputDirectoryError
+from pypto.errors import OutputDirectoryError
 from pypto.runtime.output_directory import OutputDirectory, chip_directory
 from pypto.runtime.progress import Progress, ProgressCallback
 
@@ -22,8 +22,8 @@ def build(output: OutputDirectory, progress: ProgressCallback) -> dict[str, Chip
     Returns the callable of each chip orchestration.
 
     Raises:
-        simpler_runtime.CompilerNotFoundError: there is no C++ compiler.
-        simpler_runtime.KernelCompileError: the compiler refused a file.
+        simpler_runtime.CompilerNotFound: there is no C++ compiler.
+        simpler_runtime.CompileFailed: the compiler refused a file.
         OutputDirectoryError: a file is missing or damaged.
     """
     from simpler_runtime import ChipCallable, CoreType, Kernel, TensorArgType

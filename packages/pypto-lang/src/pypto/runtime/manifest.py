@@ -8,13 +8,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from pypto.errors import PyptoError
+from pypto.errors import OutputDirectoryError
 
 FORMAT = 1  # counts the incompatible changes of the files in an output directory
-
-
-class OutputDirectoryError(PyptoError):
-    """An output directory can't be read, is no pypto program, or may not be replaced."""
 
 
 @dataclass(frozen=True, slots=True)

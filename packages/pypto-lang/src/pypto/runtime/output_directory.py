@@ -21,7 +21,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from pypto.runtime.manifest import Manifest, OutputDirectoryError
+from pypto.errors import OutputDirectoryError
+from pypto.runtime.manifest import Manifest
 
 MANIFEST = "program.json"
 HOST_ORCHESTRATION = "orchestration/host_orch.py"
