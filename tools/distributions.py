@@ -1,101 +1,71 @@
 """Builds what is published, and proves it.
 
-`wheels`  fills dist/ with every package's wheel and sdist.
-`sdists`  builds, from each sdist alone and outside the checkout, a wheel; installs it with nothing but what it stands
-          on, and runs a smoke test of it.
+`wheels`  fills dist/ with every package's sdist and wheels, for each Python found here, and dist/constraints.txt;
+          installs every package in an environment of each of those Pythons, and runs a smoke test of it.
+`sdists`  the same with one wheel a package and this Python alone, in a temporary folder.
+
+Wheels are built from the sdists, outside the checkout: so an sdist is known to build, and nothing is written where
+another command works. While ours are installed, an index offers strangers by our names, at a higher version.
 """
 
 from __future__ import annotations
 
+import hashlib
+import os
 import shutil
 import subprocess
 import sys
 import tarfile
 import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
+
+import constraints
+import contents
+import pythons
+import record
+import strangers
 
 ROOT = Path(__file__).resolve().parent.parent
 DIST = ROOT / "dist"
+SMOKE = ROOT / "tools" / "smoke"
 
-# In the order in which they stand on each other; each with what it imports as, the siblings an installation of it
-# brings, and a smoke test: a few lines that use it, not merely import it.
-PACKAGES: dict[str, tuple[str, set[str], str]] = {
-    "simpler-ipc": (
-        "simpler_ipc",
-        set(),
-        """
-import simpler_ipc as ipc
-region = ipc.Region(1 << 20)
-ring = ipc.HeapRing(region, nbytes=1 << 16)
-address = ring.alloc(100)
-assert region.contains(address, 100) and ring.live == 1
-ring.release(address)
-""",
-    ),
-    "simpler-runtime": (
-        "simpler_runtime",
-        set(),
-        """
-import simpler_runtime as rt
-assert {"a2a3sim", "a5sim", "cpu"} <= set(rt.platforms())
-assert (rt.include_dir() / "simpler" / "kernel.h").exists() and (rt.include_dir() / "simpler" / "tile.h").exists()
-with rt.ChipWorker(platform="a2a3sim") as chip:
-    address = chip.malloc(16)
-    chip.copy_to(address, b"0123456789abcdef")
-    back = bytearray(16)
-    chip.copy_from(back, address)
-    assert back == b"0123456789abcdef"
-""",
-    ),
-    "simpler-core": (
-        "simpler",
-        {"simpler-ipc", "simpler-runtime"},
-        """
-import simpler
-worker = simpler.Worker(level=3, device_ids=[], num_sub_workers=1)
-def double(args):
-    args.array(0)[:] *= 2
-handle = worker.register(double)
-with worker:
-    data = worker.zeros((4,), "float32")
-    data[:] = 21
-    worker.run(lambda orch, args, config: orch.submit_sub(handle, simpler.TaskArgs().inout(data)))
-    assert data.tolist() == [42.0] * 4
-""",
-    ),
-    "pypto-lang": (
-        "pypto",
-        {"simpler-ipc", "simpler-runtime", "simpler-core"},
-        """
-import pypto.language as pl
-from pypto import ir
-assert callable(ir.compile) and pl.FP32 and pl.add
-""",
-    ),
-    "chia-flow": (
-        "chia",
-        {"simpler-ipc", "simpler-runtime", "simpler-core"},
-        """
-from chia.base.ChiaFunction import ChiaFunction
-@ChiaFunction(num_cpus=1)
-def double(value):
-    return 2 * value
-assert double(21) == 42
-""",
-    ),
-}
+
+@dataclass(frozen=True)
+class Package:
+    """One distribution: what it imports as, the siblings its installation brings, and who builds its wheels."""
+
+    name: str
+    module: str
+    siblings: frozenset[str] = frozenset()
+    compiled: bool = False
+    stable_since: str | None = None  # from this Python on, one wheel is for all
+
+    @property
+    def smoke(self) -> Path:
+        """A few lines that use it, not merely import it."""
+        return SMOKE / f"use_{self.module}.py"
+
+
+CORE = frozenset({"simpler-ipc", "simpler-runtime"})
+# In the order in which they stand on each other.
+PACKAGES = (
+    Package("simpler-ipc", "simpler_ipc", compiled=True, stable_since="3.11"),
+    Package("simpler-runtime", "simpler_runtime", compiled=True, stable_since="3.12"),
+    Package("simpler-core", "simpler", CORE),
+    Package("pypto-lang", "pypto", CORE | {"simpler-core"}),
+    Package("chia-flow", "chia"),
+)
 
 
 def run(*command: str | Path, cwd: Path | None = None) -> str:
     """Run a command; its output, or SystemExit with that output when it fails."""
-    done = subprocess.run([str(part) for part in command], cwd=cwd, text=True, capture_output=True)
+    environment = os.environ | {"SIMPLER_SIBLINGS": "pinned"}
+    done = subprocess.run([str(part) for part in command], cwd=cwd, text=True, capture_output=True, env=environment)
     if done.returncode != 0:
         raise SystemExit(f"{' '.join(map(str, command))}\n{done.stdout}{done.stderr}\nexit status {done.returncode}")
     return done.stdout
-
-
-def build(source: Path, kind: str, into: Path) -> None:
-    run(sys.executable, "-m", "build", "--installer", "uv", f"--{kind}", "--outdir", into, source)
 
 
 def one(folder: Path, pattern: str) -> Path:
@@ -105,42 +75,129 @@ def one(folder: Path, pattern: str) -> Path:
     return found[0]
 
 
+def builders(package: Package, interpreters: dict[str, Path]) -> dict[str, Path]:
+    """The Pythons, of those given, that a package's wheels are built with."""
+    if not package.compiled:
+        return dict(list(interpreters.items())[:1])
+    chosen: dict[str, Path] = {}
+    for version, python in interpreters.items():
+        stable = package.stable_since is not None and number(version) >= number(package.stable_since)
+        if stable and not version.endswith("t"):
+            return chosen | {version: python}
+        chosen[version] = python
+    return chosen
+
+
+def number(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.rstrip("t").split("."))
+
+
+def build(package: Package, interpreters: dict[str, Path], into: Path, temporary: Path) -> None:
+    """Put a package's sdist, and the wheels that are built from it, into a folder."""
+    place = temporary / package.name
+    run("uv", "build", "--sdist", "--out-dir", place, ROOT / "packages" / package.name)
+    sdist = one(place, "*.tar.gz")
+    shutil.copy(sdist, into)
+    for version, python in builders(package, interpreters).items():
+        source = place / version
+        with tarfile.open(sdist) as archive:
+            archive.extractall(source, filter="data")
+        built = place / f"wheel-{version}"
+        run("uv", "build", "--wheel", "--python", python, "--out-dir", built, one(source, "*"))
+        if package.compiled:
+            # The lowest glibc that what it calls is in; refuses what no manylinux allows.
+            run(sys.executable, "-m", "auditwheel", "repair", "--wheel-dir", into, one(built, "*.whl"))
+        else:
+            shutil.copy(one(built, "*.whl"), into)
+
+
+def fill(folder: Path, interpreters: dict[str, Path]) -> list[Path]:
+    """Fill an empty folder with all distributions and constraints.txt; SystemExit names what is wrong with them."""
+    with tempfile.TemporaryDirectory(prefix="distributions-") as temporary:
+        for number_, package in enumerate(PACKAGES, 1):
+            with_ = ", ".join(builders(package, interpreters))
+            print(f"[{number_}/{len(PACKAGES)}] {package.name}: sdist, and from it wheels (Python {with_})", flush=True)
+            build(package, interpreters, folder, Path(temporary))
+    files = sorted([*folder.glob("*.whl"), *folder.glob("*.tar.gz")])
+    faults = [fault for file in files for fault in contents.faults(file)]
+    if faults:
+        raise SystemExit("\n".join(faults))
+    run(sys.executable, "-m", "twine", "check", "--strict", *files)
+    constraints.write(folder)
+    return files
+
+
+def installed(python: Path) -> dict[str, str]:
+    listing = run("uv", "pip", "list", "--python", python, "--format", "freeze", "--exclude-editable")
+    return dict(line.split("==") for line in listing.splitlines() if "==" in line)
+
+
+def check(folder: Path, version: str, python: Path, ours: str, stranger: str) -> None:
+    """Install each package alone from a folder into an environment of a Python, and run its smoke test there."""
+    for package in PACKAGES:
+        print(f"    Python {version}: {package.name}", flush=True)
+        with tempfile.TemporaryDirectory(prefix="installed-") as temporary:
+            environment = Path(temporary) / "venv"
+            there = environment / "bin" / "python"
+            run("uv", "venv", "--python", python, environment)
+            choice = ("--constraints", folder / "constraints.txt", "--index", stranger)
+            run("uv", "pip", "install", "--python", there, *choice, package.name)
+            found = installed(there)
+            brought = {name: found[name] for name in constraints.NAMES if name in found}
+            expected = dict.fromkeys(package.siblings | {package.name}, ours)
+            if brought != expected:
+                raise SystemExit(f"installing {package.name} on {version} brought {brought}, not {expected}")
+            origin = f"import {package.module} as it; print(it.__version__, it.__file__)"
+            said, file = run(there, "-c", origin, cwd=environment).split(maxsplit=1)
+            if said != ours or not Path(file).is_relative_to(environment):
+                raise SystemExit(f"{package.name} on {version} is {said} from {file}, not {ours} from {environment}")
+            run(there, package.smoke, cwd=environment)
+
+
+def check_all(folder: Path, interpreters: dict[str, Path]) -> int:
+    """Check a folder's distributions on each Python; how many installations that were."""
+    ours = one(folder, "simpler_core-*.whl").name.split("-")[1]
+    with strangers.index(constraints.NAMES, [ours, strangers.HIGHER]) as stranger:
+        for version, python in interpreters.items():
+            check(folder, version, python, ours, stranger)
+    return len(interpreters) * len(PACKAGES)
+
+
+def digests(files: Iterable[Path]) -> dict[str, str]:
+    return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+
+
+def not_run(interpreters: dict[str, Path]) -> str:
+    missing = [wanted for wanted in pythons.WANTED if wanted not in interpreters]
+    return "".join(f"\nnot run: Python {wanted}: not on this machine" for wanted in missing)
+
+
 def wheels() -> None:
     """Fill dist/ anew."""
+    at = record.commit()
+    interpreters = pythons.found()
     shutil.rmtree(DIST, ignore_errors=True)
-    for number, package in enumerate(PACKAGES, 1):
-        print(f"[{number}/{len(PACKAGES)}] {package}: sdist and wheel", flush=True)
-        for kind in ("sdist", "wheel"):
-            build(ROOT / "packages" / package, kind, DIST)
-
-
-def installed(python: Path) -> set[str]:
-    listing = run("uv", "pip", "list", "--python", python, "--format", "freeze")
-    return {line.split("==")[0] for line in listing.splitlines()}
+    DIST.mkdir()
+    files = fill(DIST, interpreters)
+    print("\n".join(f"    {file.name}" for file in files), flush=True)
+    count = check_all(DIST, interpreters)
+    if at is None or record.commit() != at:
+        print("not recorded for a release: the working tree differs from its commit")
+    else:
+        record.passed("wheels", digests(files), at=at)
+    print(f"wheels: {len(files)} files, {count} installations passed, 0 failed{not_run(interpreters)}")
 
 
 def sdists() -> None:
     """From each sdist a wheel, from that wheel an environment, in it the smoke test."""
     with tempfile.TemporaryDirectory(prefix="sdists-") as temporary:
-        outside = Path(temporary)
-        links = outside / "wheels"
-        for number, (package, (module, siblings, smoke)) in enumerate(PACKAGES.items(), 1):
-            print(f"[{number}/{len(PACKAGES)}] {package}: sdist, its wheel, an installation", flush=True)
-            place = outside / package
-            build(ROOT / "packages" / package, "sdist", place)
-            with tarfile.open(one(place, "*.tar.gz")) as archive:
-                archive.extractall(place / "source", filter="data")
-            build(one(place / "source", "*"), "wheel", links)
-            python = place / "venv" / "bin" / "python"
-            run("uv", "venv", "--python", sys.executable, place / "venv")
-            run("uv", "pip", "install", "--python", python, "--find-links", links, package)
-            brought = installed(python) & set(PACKAGES)
-            if brought != siblings | {package}:
-                raise SystemExit(f"installing {package} brought {sorted(brought)}, not {sorted(siblings | {package})}")
-            script = place / "smoke.py"
-            script.write_text(smoke + f"\nimport {module}\nassert 'venv' in {module}.__file__, {module}.__file__\n")
-            run(python, script, cwd=place)
-        print(f"sdists: {len(PACKAGES)} passed, 0 failed")
+        folder = Path(temporary)
+        version = pythons.version_of(Path(sys.executable))
+        if version is None:
+            raise SystemExit(f"{sys.executable} does not run")
+        mine = {version: Path(sys.executable)}
+        fill(folder, mine)
+        print(f"sdists: {check_all(folder, mine)} passed, 0 failed")
 
 
 if __name__ == "__main__":
