@@ -35,10 +35,7 @@ def read(path: Path) -> tuple[list[str], email.message.Message]:
             (info,) = (member for member in members if re.fullmatch(r"[^/]+/PKG-INFO", member.name))
             stored = sdist.extractfile(info)
             text = stored.read().decode() if stored else ""
-            for member in members:
-                if not member.isfile():
-                    text = ""  # a link leads out of an sdist, whatever else is right
-                    names.append(f"{member.name} -> {member.linkname}")
+            names += [f"{member.name} -> {member.linkname}" for member in members if not member.isfile()]
     return names, email.message_from_string(text)
 
 

@@ -65,7 +65,10 @@ def index(names: Iterable[str], versions: Iterable[str]) -> Iterator[str]:
             self.send_header("Content-Type", kind)
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()
-            self.wfile.write(content)
+            if self.command != "HEAD":  # uv looks how large a file is, to fetch its metadata alone
+                self.wfile.write(content)
+
+        do_HEAD = do_GET
 
         def log_message(self, format: str, *args: object) -> None:
             """Say nothing: whoever installs from here reports what went wrong."""
