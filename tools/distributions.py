@@ -2,7 +2,8 @@
 
 `wheels`  fills dist/ with every package's sdist and wheels, for each Python found here, and dist/constraints.txt;
           installs every package in an environment of each of those Pythons, and runs a smoke test of it.
-`sdists`  the same with one wheel a package and this Python alone, in a temporary folder.
+`check`   only the installations, from what lies in dist/.
+`sdists`  all of it with one wheel a package and this Python alone, in a temporary folder.
 
 Wheels are built from the sdists, outside the checkout: so an sdist is known to build, and nothing is written where
 another command works. While ours are installed, an index offers strangers by our names, at a higher version.
@@ -11,6 +12,7 @@ another command works. While ours are installed, an index offers strangers by ou
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -59,9 +61,9 @@ PACKAGES = (
 )
 
 
-def run(*command: str | Path, cwd: Path | None = None) -> str:
+def run(*command: str | Path, cwd: Path | None = None, **variables: str) -> str:
     """Run a command; its output, or SystemExit with that output when it fails."""
-    environment = os.environ | {"SIMPLER_SIBLINGS": "pinned"}
+    environment = os.environ | {"SIMPLER_SIBLINGS": "pinned"} | variables
     done = subprocess.run([str(part) for part in command], cwd=cwd, text=True, capture_output=True, env=environment)
     if done.returncode != 0:
         raise SystemExit(f"{' '.join(map(str, command))}\n{done.stdout}{done.stderr}\nexit status {done.returncode}")
@@ -92,7 +94,23 @@ def number(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in version.rstrip("t").split("."))
 
 
-def build(package: Package, interpreters: dict[str, Path], into: Path, temporary: Path) -> None:
+def oldest_glibc() -> dict[str, str]:
+    """What has maturin link Rust against the oldest glibc it knows, with zig: what was built here runs anywhere then.
+
+    C++ is left to the machine's own compiler: zig brings another C++ library than the one that kernels use.
+    """
+    zig = importlib.util.find_spec("ziglang")
+    if zig is None or zig.origin is None:
+        raise SystemExit("missing: zig. Install it with:\n    pip install ziglang")
+    return {
+        "CARGO_ZIGBUILD_ZIG_PATH": str(Path(zig.origin).with_name("zig")),
+        "MATURIN_PEP517_ARGS": "--zig --compatibility manylinux2014",
+    }
+
+
+def build(
+    package: Package, interpreters: dict[str, Path], into: Path, temporary: Path, variables: dict[str, str]
+) -> None:
     """Put a package's sdist, and the wheels that are built from it, into a folder."""
     place = temporary / package.name
     run("uv", "build", "--sdist", "--out-dir", place, ROOT / "packages" / package.name)
@@ -103,7 +121,7 @@ def build(package: Package, interpreters: dict[str, Path], into: Path, temporary
         with tarfile.open(sdist) as archive:
             archive.extractall(source, filter="data")
         built = place / f"wheel-{version}"
-        run("uv", "build", "--wheel", "--python", python, "--out-dir", built, one(source, "*"))
+        run("uv", "build", "--wheel", "--python", python, "--out-dir", built, one(source, "*"), **variables)
         if package.compiled:
             # The lowest glibc that what it calls is in; refuses what no manylinux allows.
             run(sys.executable, "-m", "auditwheel", "repair", "--wheel-dir", into, one(built, "*.whl"))
@@ -111,13 +129,16 @@ def build(package: Package, interpreters: dict[str, Path], into: Path, temporary
             shutil.copy(one(built, "*.whl"), into)
 
 
-def fill(folder: Path, interpreters: dict[str, Path]) -> list[Path]:
-    """Fill an empty folder with all distributions and constraints.txt; SystemExit names what is wrong with them."""
+def fill(folder: Path, interpreters: dict[str, Path], variables: dict[str, str]) -> list[Path]:
+    """Fill an empty folder with all distributions and constraints.txt; SystemExit names what is wrong with them.
+
+    Wheels are built with `variables` in their environment.
+    """
     with tempfile.TemporaryDirectory(prefix="distributions-") as temporary:
         for number_, package in enumerate(PACKAGES, 1):
             with_ = ", ".join(builders(package, interpreters))
             print(f"[{number_}/{len(PACKAGES)}] {package.name}: sdist, and from it wheels (Python {with_})", flush=True)
-            build(package, interpreters, folder, Path(temporary))
+            build(package, interpreters, folder, Path(temporary), variables)
     files = sorted([*folder.glob("*.whl"), *folder.glob("*.tar.gz")])
     faults = [fault for file in files for fault in contents.faults(file)]
     if faults:
@@ -178,7 +199,7 @@ def wheels() -> None:
     interpreters = pythons.found()
     shutil.rmtree(DIST, ignore_errors=True)
     DIST.mkdir()
-    files = fill(DIST, interpreters)
+    files = fill(DIST, interpreters, oldest_glibc())
     print("\n".join(f"    {file.name}" for file in files), flush=True)
     count = check_all(DIST, interpreters)
     if at is None or record.commit() != at:
@@ -196,9 +217,15 @@ def sdists() -> None:
         if version is None:
             raise SystemExit(f"{sys.executable} does not run")
         mine = {version: Path(sys.executable)}
-        fill(folder, mine)
+        fill(folder, mine, {})  # as anybody builds them
         print(f"sdists: {check_all(folder, mine)} passed, 0 failed")
 
 
+def check_dist() -> None:
+    interpreters = pythons.found()
+    constraints.write(DIST)
+    print(f"check: {check_all(DIST, interpreters)} installations passed, 0 failed{not_run(interpreters)}")
+
+
 if __name__ == "__main__":
-    {"wheels": wheels, "sdists": sdists}[sys.argv[1]]()
+    {"wheels": wheels, "check": check_dist, "sdists": sdists}[sys.argv[1]]()

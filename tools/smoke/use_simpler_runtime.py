@@ -46,7 +46,7 @@ a = np.arange(128, dtype=np.float32).reshape(8, 16)
 b = np.zeros_like(a)
 args = rt.TaskArgs()
 for array, tag in ((a, rt.IN), (b, rt.OUT)):
-    args.add_tensor(rt.ContinuousTensor.make(array.ctypes.data, array.shape, rt.DataType.FP32), tag)
+    args.add_tensor(rt.ContinuousTensor.make(array.ctypes.data, array.shape, rt.DataType.FLOAT32), tag)
 with rt.ChipWorker(platform="a2a3sim") as chip:
     chip.prepare_callable(callable_id=0, callable=chip_callable(0))
     chip.run_prepared(callable_id=0, args=args)
