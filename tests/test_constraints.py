@@ -111,7 +111,9 @@ def named(folder: Path, *files: str) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for minor in (11, 12, 13, 14):
         python = f"3.{minor}"
-        chosen = [r for r in map(Requirement, lines) if r.marker is None or r.marker.evaluate({"python_version": python})]
+        chosen = [
+            r for r in map(Requirement, lines) if r.marker is None or r.marker.evaluate({"python_version": python})
+        ]
         found[python] = [str(r.url).rsplit("/", 1)[1] for r in chosen]
     return found
 
@@ -137,7 +139,7 @@ PURE = "simpler_runtime-0.1.0-py3-none-any.whl"
 def test_each_python_is_given_one_file_and_the_sdist_where_there_is_no_wheel(
     tmp_path: Path, files: list[str], first: str, later: str
 ) -> None:
-    assert named(tmp_path, *files) == {"3.11": [first]} | dict.fromkeys(("3.12", "3.13", "3.14"), [later])
+    assert named(tmp_path, *files) == {"3.11": [first]} | {minor: [later] for minor in ("3.12", "3.13", "3.14")}
 
 
 def test_a_folder_without_packages_is_refused(tmp_path: Path) -> None:

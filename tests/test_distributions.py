@@ -75,7 +75,11 @@ def test_a_complete_wheel_has_no_faults(tmp_path: Path) -> None:
         ({"License_Expression": None}, [LICENSE, MODULE], "no License-Expression"),
         ({"readme": "See [the core](../simpler-core)."}, [LICENSE, MODULE], r"links to \.\./simpler-core"),
         ({"readme": ""}, [LICENSE, MODULE], "no README"),
-        ({"Requires_Dist": "simpler-core @ file:///home/me/simpler-core"}, [LICENSE, MODULE], "asks for simpler-core @"),
+        (
+            {"Requires_Dist": "simpler-core @ file:///home/me/simpler-core"},
+            [LICENSE, MODULE],
+            "asks for simpler-core @",
+        ),
         ({}, [MODULE], "no LICENSE"),
         ({}, [LICENSE], "0 compiled modules, not 1: none"),
         ({}, [LICENSE, MODULE, "simpler_ipc/_native.cpython-311-x86_64-linux-gnu.so"], "2 compiled modules, not 1"),

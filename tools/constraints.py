@@ -2,9 +2,9 @@
 
     python tools/constraints.py [FOLDER]      (dist, if none is named)
 
-An index may know a stranger by the name of one of ours, at a higher version, and pip prefers the higher version wherever
-it finds it. A constraint with a direct reference leaves no choice: `pip install -c dist/constraints.txt NAME`, or the
-same with uv, takes that file, for NAME as for whatever NAME asks for.
+An index may know a stranger by the name of one of ours, at a higher version, and pip prefers the higher version
+wherever it finds it. A constraint with a direct reference leaves no choice: `pip install -c dist/constraints.txt NAME`,
+or the same with uv, takes that file, for NAME as for whatever NAME asks for.
 """
 
 from __future__ import annotations
@@ -40,7 +40,9 @@ def _for_wheels(wheels: list[Path], sdist: Path | None) -> list[tuple[Path, str]
     since = min(stable, default=None)
     if since is not None and since <= OLDEST:
         return [(stable[since], "")]
-    entries = [(exact[minor], f"python_version == '3.{minor}'") for minor in sorted(exact) if not since or minor < since]
+    entries = [
+        (exact[minor], f"python_version == '3.{minor}'") for minor in sorted(exact) if not since or minor < since
+    ]
     if since is not None:
         entries.append((stable[since], f"python_version >= '3.{since}'"))
         left = [f"python_version == '3.{minor}'" for minor in range(OLDEST, since) if minor not in exact]

@@ -1,6 +1,6 @@
 """What a wheel or an sdist of ours has to hold, and what it must not: read from the files alone.
 
-    python tools/contents.py FILE...
+python tools/contents.py FILE...
 """
 
 from __future__ import annotations

@@ -103,7 +103,9 @@ def distributions_of_this_commit(state: State) -> Iterable[str]:
 
 
 def tag_is_new(state: State) -> Iterable[str]:
-    found = subprocess.run(["git", "tag", "--list", state.tag], cwd=state.root, capture_output=True, text=True, check=True)
+    found = subprocess.run(
+        ["git", "tag", "--list", state.tag], cwd=state.root, capture_output=True, text=True, check=True
+    )
     if found.stdout.strip():
         yield f"the tag {state.tag} is there already. Raise the version in crates/Cargo.toml"
 

@@ -18,7 +18,7 @@ HIGHER = "99.0"
 def wheel(
     name: str, version: str, *, summary: str, requires: Iterable[str] = (), tag: str = "py3-none-any"
 ) -> tuple[str, bytes]:
-    """A wheel without code, as its file name and its bytes. `requires` are whole requirements, with an extra's marker."""
+    """A wheel without code, as its file name and its bytes. `requires` are requirements, with an extra's marker."""
     stem = name.replace("-", "_")
     folder = f"{stem}-{version}.dist-info"
     metadata = ["Metadata-Version: 2.1", f"Name: {name}", f"Version: {version}", f"Summary: {summary}"]

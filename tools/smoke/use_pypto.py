@@ -11,16 +11,16 @@ Matrix = pl.Tensor[[16, 16], pl.FP32]
 @pl.program
 class Double:
     @pl.function(type=pl.FunctionType.InCore)
-    def double(self, a: Matrix, b: pl.Out[Matrix]):  # type: ignore[no-untyped-def]
+    def double(self, a: Matrix, b: pl.Out[Matrix]):
         tile = pl.load(a, [0, 0], [16, 16])
         return pl.store(pl.add(tile, tile), [0, 0], b)
 
     @pl.function(type=pl.FunctionType.Orchestration)
-    def chip(self, a, b):  # type: ignore[no-untyped-def]
+    def chip(self, a, b):
         return self.double(a, b)
 
     @pl.function(level=pl.Level.HOST, role=pl.Role.Orchestrator)
-    def host(self, a, b):  # type: ignore[no-untyped-def]
+    def host(self, a, b):
         return self.chip(a, b)
 
 

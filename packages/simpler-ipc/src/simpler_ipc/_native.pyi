@@ -15,7 +15,6 @@ from typing_extensions import Buffer
 from simpler_ipc.errors import PeerDied
 from simpler_ipc.heap_ring import HeapRingStats
 
-
 TASK: Final = 1
 """Frame kind: run something."""
 CONTROL: Final = 2
