@@ -42,9 +42,10 @@ def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> release.State:
     (crate / "Cargo.toml").write_text('[package]\nrepository = "https://example.org"\n')
     subprocess.run(["git", "init", "-q", tmp_path], check=True)
     ready = release.State(tmp_path, "1.2.3", COMMIT)
+    monkeypatch.setattr(record, "commit", lambda: COMMIT)
     for name in ("tests", "lint"):
-        record.passed(name, at=COMMIT)
-    record.passed("wheels", distributions.digests(ready.files), at=COMMIT)
+        record.passed(name, COMMIT)
+    record.passed("wheels", COMMIT, distributions.digests(ready.files))
     return ready
 
 
@@ -59,9 +60,10 @@ def test_a_commit_with_every_check_is_ready(state: release.State) -> None:
     assert missing(state) == []
 
 
-def commits_again(state: release.State) -> None:
+def passed_elsewhere(state: release.State) -> None:
     for name in ("tests", "wheels"):
-        record.passed(name, at="b" * 40)
+        path = record.RECORDS / f"{name}.json"
+        path.write_text(path.read_text().replace(COMMIT, "b" * 40))
 
 
 def tags(state: release.State) -> None:
@@ -79,7 +81,7 @@ def tags(state: release.State) -> None:
         (lambda s: (s.root / "crates/simpler-ipc/Cargo.toml").write_text("[package]\n"), ["names no repository"]),
         (lambda s: (s.root / "packages/chia-flow/pyproject.toml").write_text("[project]\n"), ["Repository"]),
         (lambda s: shutil.rmtree(record.RECORDS), ["that tests passed", "that lint passed", "hatch run wheels"]),
-        (commits_again, ["that tests passed", "no record that wheels and sdists"]),
+        (passed_elsewhere, ["that tests passed", "no record that wheels and sdists"]),
         (lambda s: (s.root / "dist/simpler_core-1.2.3.tar.gz").write_text("changed"), ["other files"]),
         (lambda s: (s.root / "dist/simpler_core-1.2.2.tar.gz").write_text("old"), ["other files"]),
         (
@@ -127,12 +129,15 @@ def test_nothing_is_published_unless_told_to_and_ready(
     assert ran == (release.commands(state) if ready and arguments else [])
 
 
-def test_a_record_is_kept_of_a_clean_commit_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("began", "now"), [(None, None), (None, COMMIT), (COMMIT, None), (COMMIT, "b" * 40)])
+def test_a_record_is_kept_of_one_clean_commit_from_beginning_to_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, began: str | None, now: str | None
+) -> None:
     monkeypatch.setattr(record, "RECORDS", tmp_path / "records")
     monkeypatch.setattr(record, "commit", lambda: COMMIT)
-    assert record.passed("tests")
+    assert record.passed("tests", COMMIT)
     assert record.of("tests", COMMIT) == {}
     assert record.of("tests", "b" * 40) is None
-    monkeypatch.setattr(record, "commit", lambda: None)
-    assert not record.passed("tests")
+    monkeypatch.setattr(record, "commit", lambda: now)
+    assert not record.passed("tests", began)
     assert record.of("tests", COMMIT) is None

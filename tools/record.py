@@ -29,18 +29,18 @@ def commit() -> str | None:
         return None
 
 
-def passed(name: str, files: dict[str, str] | None = None, *, at: str | None = None) -> bool:
-    """Record that `name` passed `at` a commit (the one that is checked out), with the digests of files it made.
+def passed(name: str, began: str | None, files: dict[str, str] | None = None) -> bool:
+    """Record that `name`, which began at a commit, has passed, with the digests of files it made.
 
-    False, and nothing is recorded, where the working tree is at no commit.
+    False, and whatever was recorded before is gone, where the working tree was or is at another state.
     """
-    at = at or commit()
     path = RECORDS / f"{name}.json"
-    if at is None:
-        path.unlink(missing_ok=True)
+    path.unlink(missing_ok=True)
+    if began is None or commit() != began:
+        print(f"{name}: passed, but not recorded for a release: the working tree differs from its commit", flush=True)
         return False
     RECORDS.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"commit": at, "files": files or {}}, indent=1) + "\n")
+    path.write_text(json.dumps({"commit": began, "files": files or {}}, indent=1) + "\n")
     return True
 
 
@@ -54,5 +54,4 @@ def of(name: str, at: str) -> dict[str, str] | None:
 
 
 if __name__ == "__main__":
-    if not passed(sys.argv[1]):
-        print(f"{sys.argv[1]}: not recorded for a release, as the working tree differs from its commit")
+    passed(sys.argv[1], commit())
