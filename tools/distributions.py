@@ -153,35 +153,50 @@ def installed(python: Path) -> dict[str, str]:
     return dict(line.split("==") for line in listing.splitlines() if "==" in line)
 
 
-def check(folder: Path, version: str, python: Path, ours: str, stranger: str) -> None:
-    """Install each package alone from a folder into an environment of a Python, and run its smoke test there."""
-    for package in PACKAGES:
-        print(f"    Python {version}: {package.name}", flush=True)
-        with tempfile.TemporaryDirectory(prefix="installed-") as temporary:
-            environment = Path(temporary) / "venv"
-            there = environment / "bin" / "python"
-            run("uv", "venv", "--python", python, environment)
-            choice = ("--constraints", folder / "constraints.txt", "--index", stranger)
-            run("uv", "pip", "install", "--python", there, *choice, package.name)
-            found = installed(there)
-            brought = {name: found[name] for name in constraints.NAMES if name in found}
-            expected = dict.fromkeys(package.siblings | {package.name}, ours)
-            if brought != expected:
-                raise SystemExit(f"installing {package.name} on {version} brought {brought}, not {expected}")
-            origin = f"import {package.module} as it; print(it.__version__, it.__file__)"
-            said, file = run(there, "-c", origin, cwd=environment).split(maxsplit=1)
-            if said != ours or not Path(file).is_relative_to(environment):
-                raise SystemExit(f"{package.name} on {version} is {said} from {file}, not {ours} from {environment}")
-            run(there, package.smoke, cwd=environment)
+INSTALLERS: dict[str, tuple[str, ...]] = {
+    "uv": ("uv", "pip", "install", "--python", "{python}", "--index", "{index}"),
+    "pip": (sys.executable, "-m", "pip", "--python", "{python}", "install", "--extra-index-url", "{index}"),
+}
+
+
+def check(package: Package, folder: Path, python: Path, installer: str, index: str) -> None:
+    """Install a package from a folder into a new environment of a Python, and run its smoke test there.
+
+    SystemExit says what went wrong: also if something else came than ours, though `index` offers it.
+    """
+    ours = one(folder, "simpler_core-*.whl").name.split("-")[1]
+    with tempfile.TemporaryDirectory(prefix="installed-") as temporary:
+        environment = Path(temporary) / "venv"
+        there = environment / "bin" / "python"
+        run("uv", "venv", "--python", python, environment)
+        command = [part.format(python=there, index=index) for part in INSTALLERS[installer]]
+        run(*command, "--constraint", folder / "constraints.txt", package.name)
+        found = installed(there)
+        brought = {name: found[name] for name in constraints.NAMES if name in found}
+        expected = dict.fromkeys(package.siblings | {package.name}, ours)
+        if brought != expected:
+            raise SystemExit(f"{installer} install {package.name} with {python} brought {brought}, not {expected}")
+        origin = f"import {package.module} as it; print(it.__version__, it.__file__)"
+        said, file = run(there, "-c", origin, cwd=environment).split(maxsplit=1)
+        if said != ours or not Path(file).is_relative_to(environment):
+            raise SystemExit(f"{package.name} with {python} is {said} from {file}, not {ours} from {environment}")
+        run(there, package.smoke, cwd=environment)
 
 
 def check_all(folder: Path, interpreters: dict[str, Path]) -> int:
-    """Check a folder's distributions on each Python; how many installations that were."""
-    ours = one(folder, "simpler_core-*.whl").name.split("-")[1]
-    with strangers.index(constraints.NAMES, [ours, strangers.HIGHER]) as stranger:
+    """Check a folder's distributions on each Python, with uv, those that stand on others with pip, too.
+
+    Returns how many installations that were.
+    """
+    count = 0
+    with strangers.index(constraints.NAMES, [strangers.HIGHER]) as index:
         for version, python in interpreters.items():
-            check(folder, version, python, ours, stranger)
-    return len(interpreters) * len(PACKAGES)
+            for package in PACKAGES:
+                for installer in INSTALLERS if package.siblings else ("uv",):
+                    print(f"    Python {version}, {installer}: {package.name}", flush=True)
+                    check(package, folder, python, installer, index)
+                    count += 1
+    return count
 
 
 def digests(files: Iterable[Path]) -> dict[str, str]:
