@@ -61,9 +61,9 @@ PACKAGES = (
 )
 
 
-def run(*command: str | Path, cwd: Path | None = None, **variables: str) -> str:
-    """Run a command; its output, or SystemExit with that output when it fails."""
-    environment = os.environ | {"SIMPLER_SIBLINGS": "pinned"} | variables
+def run(*command: str | Path, cwd: Path | None = None, variables: dict[str, str] | None = None) -> str:
+    """Run a command, with more variables; its output, or SystemExit with that output when it fails."""
+    environment = os.environ | {"SIMPLER_SIBLINGS": "pinned"} | (variables or {})
     done = subprocess.run([str(part) for part in command], cwd=cwd, text=True, capture_output=True, env=environment)
     if done.returncode != 0:
         raise SystemExit(f"{' '.join(map(str, command))}\n{done.stdout}{done.stderr}\nexit status {done.returncode}")
@@ -121,7 +121,7 @@ def build(
         with tarfile.open(sdist) as archive:
             archive.extractall(source, filter="data")
         built = place / f"wheel-{version}"
-        run("uv", "build", "--wheel", "--python", python, "--out-dir", built, one(source, "*"), **variables)
+        run("uv", "build", "--wheel", "--python", python, "--out-dir", built, one(source, "*"), variables=variables)
         if package.compiled:
             # The lowest glibc that what it calls is in; refuses what no manylinux allows.
             run(sys.executable, "-m", "auditwheel", "repair", "--wheel-dir", into, one(built, "*.whl"))
