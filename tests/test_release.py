@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -27,6 +28,7 @@ def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> release.State:
     """A checkout of which everything is ready, as far as files tell."""
     monkeypatch.setattr(record, "RECORDS", tmp_path / "records")
     monkeypatch.setattr(contents, "faults", lambda file: [])
+    monkeypatch.setenv("TWINE_REPOSITORY_URL", "https://example.org/legacy/")
     (tmp_path / "CHANGELOG.md").write_text("# Changelog\n\n## [1.2.3] - 2026-01-31\n")
     (tmp_path / "CITATION.cff").write_text("cff-version: 1.2.0\nversion: 1.2.3\n")
     (tmp_path / "dist").mkdir()
@@ -92,12 +94,17 @@ def tags(state: release.State) -> None:
             lambda s: (s.root / "dist/pypto_lang-1.2.3-py3-none-any.whl").unlink(),
             ["other files", "no wheel of pypto-lang"],
         ),
+        (lambda s: os.environ.pop("TWINE_REPOSITORY_URL"), ["a stranger's name on the public index"]),
         (tags, ["the tag v1.2.3 is there already"]),
     ],
 )
 def test_what_is_missing_is_named_with_what_to_do(
-    state: release.State, spoil: Callable[[release.State], object], said: Iterable[str]
+    state: release.State,
+    monkeypatch: pytest.MonkeyPatch,
+    spoil: Callable[[release.State], object],
+    said: Iterable[str],
 ) -> None:
+    monkeypatch.delenv("TWINE_REPOSITORY", raising=False)
     spoil(state)
     lines = missing(state)
     for line, part in zip(lines, said, strict=True):
@@ -123,10 +130,27 @@ def test_nothing_is_published_unless_told_to_and_ready(
     ran: list[list[str]] = []
     monkeypatch.setattr(release, "here", lambda: state)
     monkeypatch.setattr(release, "missing", lambda state: [] if ready else ["the tests"])
-    monkeypatch.setattr(subprocess, "run", lambda command, **options: ran.append(command))
+
+    def run(command: list[str], **options: object) -> subprocess.CompletedProcess[str]:
+        ran.append(command)
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(subprocess, "run", run)
     monkeypatch.setattr(sys, "argv", ["release.py", *arguments])
     assert release.main() == (0 if ready else 1)
     assert ran == (release.commands(state) if ready and arguments else [])
+
+
+def test_what_follows_a_failed_step_is_not_published(
+    state: release.State, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(release, "here", lambda: state)
+    monkeypatch.setattr(release, "missing", lambda state: [])
+    monkeypatch.setattr(release, "commands", lambda state: [["true"], ["false"], ["touch", str(state.root / "there")]])
+    monkeypatch.setattr(sys, "argv", ["release.py", "--publish"])
+    assert release.main() == 1
+    assert "false\nended with 1" in capsys.readouterr().err
+    assert not (state.root / "there").exists()
 
 
 @pytest.mark.parametrize(("began", "now"), [(None, None), (None, COMMIT), (COMMIT, None), (COMMIT, "b" * 40)])

@@ -10,7 +10,9 @@ none is read here.
 from __future__ import annotations
 
 import argparse
+import os
 import re
+import shlex
 import subprocess
 import sys
 import tomllib
@@ -116,6 +118,11 @@ def accepted(state: State, *command: str | Path) -> Iterable[str]:
         yield f"{' '.join(map(str, command[:4]))} refuses:\n{(done.stdout + done.stderr).strip()}"
 
 
+def index_is_ours(state: State) -> Iterable[str]:
+    if not {"TWINE_REPOSITORY_URL", "TWINE_REPOSITORY"} & set(os.environ):
+        yield "simpler-core is a stranger's name on the public index. Set TWINE_REPOSITORY_URL to an index that is ours"
+
+
 def twine_accepts(state: State) -> Iterable[str]:
     if state.files:
         yield from accepted(state, sys.executable, "-m", "twine", "check", "--strict", *state.files)
@@ -133,6 +140,7 @@ CHECKS: tuple[tuple[str, Callable[[State], Iterable[str]]], ...] = (
     ("tests and lint passed on this commit", passed_tests),
     ("wheels and sdists are those of this commit", distributions_of_this_commit),
     ("the tag is new", tag_is_new),
+    ("an index of ours is named", index_is_ours),
     ("twine check --strict", twine_accepts),
     ("cargo publish --dry-run", cargo_accepts),
 )
@@ -173,7 +181,7 @@ def main() -> int:
     lines = missing(state)
     print(f"\n{'this publishes' if publish and not lines else 'would publish'}:")
     for command in commands(state):
-        print("    " + " ".join(command))
+        print("    " + shlex.join(command))
     if lines:
         print(f"\nnot to be released: {len(lines)} missing", file=sys.stderr)
         return 1
@@ -181,7 +189,10 @@ def main() -> int:
         print("\nready. Nothing was published: add --publish")
         return 0
     for command in commands(state):
-        subprocess.run(command, cwd=state.root, check=True)
+        code = subprocess.run(command, cwd=state.root).returncode
+        if code != 0:
+            print(f"\n{shlex.join(command)}\nended with {code}: what comes before it is published", file=sys.stderr)
+            return 1
     return 0
 
 
