@@ -196,6 +196,6 @@ def test_one_wheel_is_built_for_all_pythons_that_can_share_it(package: str, expe
 
 def test_what_can_not_be_tried_is_named() -> None:
     said = distributions.not_run({"3.11": Path("python3.11"), "3.13": Path("python3.13")})
-    assert said.splitlines()[1:] == [
-        f"not run: Python {version}: not on this machine" for version in ("3.12", "3.14", "3.14t")
-    ]
+    *missing, free_threaded = said.splitlines()[1:]
+    assert missing == [f"not run: Python {version}: not on this machine" for version in ("3.12", "3.14")]
+    assert free_threaded.startswith("not run: free-threaded")

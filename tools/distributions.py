@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -32,6 +33,7 @@ import strangers
 ROOT = Path(__file__).resolve().parent.parent
 DIST = ROOT / "dist"
 SMOKE = ROOT / "tools" / "smoke"
+LIMIT_S = 1800  # what takes longer hangs: the slowest, a build of the C++ module, takes some minutes
 
 
 @dataclass(frozen=True)
@@ -64,9 +66,13 @@ PACKAGES = (
 def run(*command: str | Path, cwd: Path | None = None, variables: dict[str, str] | None = None) -> str:
     """Run a command, with more variables; its output, or SystemExit with that output when it fails."""
     environment = os.environ | {"SIMPLER_SIBLINGS": "pinned"} | (variables or {})
-    done = subprocess.run([str(part) for part in command], cwd=cwd, text=True, capture_output=True, env=environment)
+    words = [str(part) for part in command]
+    try:
+        done = subprocess.run(words, cwd=cwd, text=True, capture_output=True, env=environment, timeout=LIMIT_S)
+    except subprocess.TimeoutExpired as error:
+        raise SystemExit(f"{shlex.join(words)}\nhangs: it was ended after {LIMIT_S} s") from error
     if done.returncode != 0:
-        raise SystemExit(f"{' '.join(map(str, command))}\n{done.stdout}{done.stderr}\nexit status {done.returncode}")
+        raise SystemExit(f"{shlex.join(words)}\n{done.stdout}{done.stderr}\nexit status {done.returncode}")
     return done.stdout
 
 
@@ -83,15 +89,14 @@ def builders(package: Package, interpreters: dict[str, Path]) -> dict[str, Path]
         return dict(list(interpreters.items())[:1])
     chosen: dict[str, Path] = {}
     for version, python in interpreters.items():
-        stable = package.stable_since is not None and number(version) >= number(package.stable_since)
-        if stable and not version.endswith("t"):
+        if package.stable_since is not None and number(version) >= number(package.stable_since):
             return chosen | {version: python}
         chosen[version] = python
     return chosen
 
 
 def number(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in version.rstrip("t").split("."))
+    return tuple(int(part) for part in version.split("."))
 
 
 def oldest_glibc() -> dict[str, str]:
@@ -204,8 +209,8 @@ def digests(files: Iterable[Path]) -> dict[str, str]:
 
 
 def not_run(interpreters: dict[str, Path]) -> str:
-    missing = [wanted for wanted in pythons.WANTED if wanted not in interpreters]
-    return "".join(f"\nnot run: Python {wanted}: not on this machine" for wanted in missing)
+    missing = [f"Python {wanted}: not on this machine" for wanted in pythons.WANTED if wanted not in interpreters]
+    return "".join(f"\nnot run: {line}" for line in [*missing, "free-threaded Pythons: no wheel is made for them"])
 
 
 def wheels() -> None:

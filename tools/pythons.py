@@ -8,8 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-WANTED = ("3.11", "3.12", "3.13", "3.14", "3.14t")
-"""What the packages are meant for; 3.14t is the free-threaded one."""
+WANTED = ("3.11", "3.12", "3.13", "3.14")
+"""What the packages are meant for. Free-threaded ones are not: the wheels keep to the stable ABI, which lacks them."""
 
 _PROBE = """
 import sys, sysconfig
@@ -18,7 +18,7 @@ print("%d.%d" % sys.version_info[:2] + "t" * bool(sysconfig.get_config_var("Py_G
 
 
 def version_of(python: Path) -> str | None:
-    """What `WANTED` calls an interpreter; None if it does not run (pyenv's shims for what is not chosen)."""
+    """3.14, or 3.14t if it is free-threaded; None if it does not run (pyenv's shims for what is not chosen)."""
     try:
         done = subprocess.run([python, "-c", _PROBE], capture_output=True, text=True, timeout=60)
     except OSError:
@@ -34,13 +34,8 @@ def found() -> dict[str, Path]:
         candidates = [Path(sys.executable)]
         if on_path := shutil.which(f"python{wanted}"):
             candidates.append(Path(on_path))
-        candidates += sorted(pyenv.glob(f"{wanted.rstrip('t')}.*/bin/python{wanted}"), reverse=True)
+        candidates += sorted(pyenv.glob(f"{wanted}.*/bin/python{wanted}"), reverse=True)
         usable = next((python for python in candidates if version_of(python) == wanted), None)
         if usable is not None:
             interpreters[wanted] = usable
     return interpreters
-
-
-def missing() -> list[str]:
-    """Those of `WANTED` that this machine does not have."""
-    return [wanted for wanted in WANTED if wanted not in found()]

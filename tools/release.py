@@ -27,6 +27,7 @@ import record
 
 ROOT = Path(__file__).resolve().parent.parent
 CRATE = "simpler-ipc"
+LIMIT_S = distributions.LIMIT_S
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,9 @@ def tag_is_new(state: State) -> Iterable[str]:
 
 
 def accepted(state: State, *command: str | Path) -> Iterable[str]:
-    done = subprocess.run([str(part) for part in command], cwd=state.root, capture_output=True, text=True)
+    done = subprocess.run(
+        [str(part) for part in command], cwd=state.root, capture_output=True, text=True, timeout=LIMIT_S
+    )
     if done.returncode != 0:
         yield f"{' '.join(map(str, command[:4]))} refuses:\n{(done.stdout + done.stderr).strip()}"
 
