@@ -18,7 +18,7 @@ SIBLINGS = {
     "simpler-runtime": set(),
     "simpler-core": {"simpler-ipc", "simpler-runtime"},
     "pypto-lang": {"simpler-core"},
-    "chia-flow": {"simpler-core"},
+    "chia-flow": {"simpler-core"},  # as its extra `hosts`
 }
 
 
@@ -37,6 +37,14 @@ def test_siblings_are_pinned_to_exactly_that_version(package: str, version: str)
     requirements = map(Requirement, importlib.metadata.requires(package) or [])
     siblings = {r.name: str(r.specifier) for r in requirements if r.name in SIBLINGS}
     assert siblings == dict.fromkeys(SIBLINGS[package], f"=={version}")
+
+
+def test_flows_ask_for_hosts_only_where_their_extra_does() -> None:
+    requirements = map(Requirement, importlib.metadata.requires("chia-flow") or [])
+    (core,) = (r for r in requirements if r.name in SIBLINGS)
+    assert core.marker is not None
+    assert core.marker.evaluate({"extra": "hosts"})
+    assert not core.marker.evaluate({"extra": ""})
 
 
 @pytest.mark.parametrize("package", SIBLINGS)

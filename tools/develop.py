@@ -80,8 +80,10 @@ def install(packages: list[str]) -> None:
     command = [cpp_build.uv(), "pip", "install", "--quiet", "--python", sys.executable]
     for package in packages:
         command += ["--reinstall-package", package, "--editable", str(PACKAGES / package)]
-    # The build hook of simpler-runtime would compile it once more, for this environment alone.
-    subprocess.run(command, check=True, env=os.environ | {"HATCH_BUILD_NO_HOOKS": "true"})
+    # The build hook of simpler-runtime would compile it once more, for this environment alone; siblings are not folders
+    # to be built, as for others (sibling_pins.py), but those that are installed here.
+    environment = os.environ | {"HATCH_BUILD_NO_HOOKS": "true", "SIMPLER_SIBLINGS": "pinned"}
+    subprocess.run(command, check=True, env=environment)
 
 
 def synchronise(packages: list[str]) -> None:

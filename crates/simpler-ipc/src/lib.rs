@@ -129,3 +129,8 @@ pub use protocol::frame::{Kind, Status};
 pub use region::{Region, SharedBytes, Window};
 pub use wait::{Interrupted, Limit, Patience};
 pub use wait_set::WaitSet;
+
+/// The README's example, as a test.
+#[cfg(all(doctest, target_os = "linux"))]
+#[doc = include_str!("../README.md")]
+struct Readme;

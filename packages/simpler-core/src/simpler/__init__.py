@@ -10,6 +10,8 @@ with simpler.Worker(num_sub_workers=2) as worker:
 
 from __future__ import annotations
 
+from importlib.metadata import version
+
 from simpler_runtime import (
     IN,
     INOUT,
@@ -44,6 +46,8 @@ from .states import TaskState
 from .task_args import SubTaskArgs, TaskArgs
 from .worker import Worker
 
+__version__ = version("simpler-core")
+
 __all__ = [
     "IN",
     "INOUT",
@@ -76,4 +80,5 @@ __all__ = [
     "WorkerDied",
     "WorkerStateError",
     "WrongKind",
+    "__version__",
 ]

@@ -5,6 +5,8 @@ Start with `Region`, put a `Mailbox` in it, fork, and give one side to each proc
 
 from __future__ import annotations
 
+from importlib.metadata import version
+
 from simpler_ipc._native import (
     CANCELLED,
     CONTROL,
@@ -26,7 +28,6 @@ from simpler_ipc._native import (
     Request,
     RequestFrame,
     WaitSet,
-    __version__,
     clean_names,
     exit_with,
     named_regions,
@@ -44,6 +45,8 @@ from simpler_ipc.errors import (
     WaitTimeout,
 )
 from simpler_ipc.heap_ring import HeapRingStats
+
+__version__ = version("simpler-ipc")
 
 __all__ = [
     "CANCELLED",

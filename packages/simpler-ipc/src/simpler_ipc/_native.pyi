@@ -15,8 +15,6 @@ from typing_extensions import Buffer
 from simpler_ipc.errors import PeerDied
 from simpler_ipc.heap_ring import HeapRingStats
 
-__version__: str
-
 TASK: Final = 1
 """Frame kind: run something."""
 CONTROL: Final = 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +42,8 @@ from simpler_runtime.errors import (
 if TYPE_CHECKING:
     from simpler_runtime.kernel_compiler import CompileUnit, KernelCompiler
 
+__version__ = version("simpler-runtime")
+
 __all__ = [
     "IN",
     "INOUT",
@@ -69,6 +72,7 @@ __all__ = [
     "TaskArgs",
     "TaskFrame",
     "TensorArgType",
+    "__version__",
     "include_dir",
     "platforms",
     "read_task",

@@ -1,0 +1,167 @@
+"""The release command refuses where a check is missing, and publishes nothing unless told to."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.append(str(ROOT / "tools"))
+
+import constraints  # noqa: E402
+import contents  # noqa: E402
+import distributions  # noqa: E402
+import record  # noqa: E402
+import release  # noqa: E402
+
+COMMIT = "a" * 40
+
+
+@pytest.fixture
+def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> release.State:
+    """A checkout of which everything is ready, as far as files tell."""
+    monkeypatch.setattr(record, "RECORDS", tmp_path / "records")
+    monkeypatch.setattr(contents, "faults", lambda file: [])
+    monkeypatch.setenv("TWINE_REPOSITORY_URL", "https://example.org/legacy/")
+    (tmp_path / "CHANGELOG.md").write_text("# Changelog\n\n## [1.2.3] - 2026-01-31\n")
+    (tmp_path / "CITATION.cff").write_text("cff-version: 1.2.0\nversion: 1.2.3\n")
+    (tmp_path / "dist").mkdir()
+    for name in constraints.NAMES:
+        folder = tmp_path / "packages" / name
+        folder.mkdir(parents=True)
+        (folder / "pyproject.toml").write_text('[project]\nurls.Repository = "https://example.org"\n')
+        stem = f"{name.replace('-', '_')}-1.2.3"
+        (tmp_path / "dist" / f"{stem}.tar.gz").write_text(name)
+        (tmp_path / "dist" / f"{stem}-py3-none-any.whl").write_text(name)
+    crate = tmp_path / "crates" / "simpler-ipc"
+    crate.mkdir(parents=True)
+    (crate / "Cargo.toml").write_text('[package]\nrepository = "https://example.org"\n')
+    subprocess.run(["git", "init", "-q", tmp_path], check=True)
+    ready = release.State(tmp_path, "1.2.3", COMMIT)
+    monkeypatch.setattr(record, "commit", lambda: COMMIT)
+    for name in ("tests", "lint"):
+        record.passed(name, COMMIT)
+    record.passed("wheels", COMMIT, distributions.digests(ready.files))
+    return ready
+
+
+OFFLINE = [pair for pair in release.CHECKS if pair[1] not in (release.twine_accepts, release.cargo_accepts)]
+
+
+def missing(state: release.State) -> list[str]:
+    return release.missing(state, OFFLINE)
+
+
+def test_a_commit_with_every_check_is_ready(state: release.State) -> None:
+    assert missing(state) == []
+
+
+def passed_elsewhere(state: release.State) -> None:
+    for name in ("tests", "wheels"):
+        path = record.RECORDS / f"{name}.json"
+        path.write_text(path.read_text().replace(COMMIT, "b" * 40))
+
+
+def tags(state: release.State) -> None:
+    identity = ["-c", "user.name=n", "-c", "user.email=e@example.org"]
+    git = ["git", "-C", str(state.root), *identity]
+    subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "first"], check=True)
+    subprocess.run([*git, "tag", state.tag], check=True)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda s: (s.root / "CHANGELOG.md").write_text("## [1.2.3] - unreleased\n"), ["Date the release there"]),
+        (lambda s: (s.root / "CITATION.cff").write_text("version: 1.2.2\n"), ["`version: 1.2.3`"]),
+        (lambda s: (s.root / "crates/simpler-ipc/Cargo.toml").write_text("[package]\n"), ["names no repository"]),
+        (lambda s: (s.root / "packages/chia-flow/pyproject.toml").write_text("[project]\n"), ["Repository"]),
+        (lambda s: shutil.rmtree(record.RECORDS), ["that tests passed", "that lint passed", "hatch run wheels"]),
+        (passed_elsewhere, ["that tests passed", "no record that wheels and sdists"]),
+        (lambda s: (s.root / "dist/simpler_core-1.2.3.tar.gz").write_text("changed"), ["other files"]),
+        (lambda s: (s.root / "dist/simpler_core-1.2.2.tar.gz").write_text("old"), ["other files"]),
+        (
+            lambda s: (s.root / "dist/simpler_core-1.2.3.tar.gz").unlink(),
+            ["other files", "has no simpler_core-1.2.3.tar.gz"],
+        ),
+        (
+            lambda s: (s.root / "dist/pypto_lang-1.2.3-py3-none-any.whl").unlink(),
+            ["other files", "no wheel of pypto-lang"],
+        ),
+        (lambda s: os.environ.pop("TWINE_REPOSITORY_URL"), ["a stranger's name on the public index"]),
+        (tags, ["the tag v1.2.3 is there already"]),
+    ],
+)
+def test_what_is_missing_is_named_with_what_to_do(
+    state: release.State,
+    monkeypatch: pytest.MonkeyPatch,
+    spoil: Callable[[release.State], object],
+    said: Iterable[str],
+) -> None:
+    monkeypatch.delenv("TWINE_REPOSITORY", raising=False)
+    spoil(state)
+    lines = missing(state)
+    for line, part in zip(lines, said, strict=True):
+        assert part in line
+
+
+def test_a_changed_working_tree_is_refused(state: release.State) -> None:
+    lines = missing(release.State(state.root, state.version, None))
+    assert "differs from its commit" in lines[0]
+    assert len(lines) == 4  # nothing that was recorded holds for it
+
+
+def test_a_wheel_with_a_fault_is_refused(state: release.State, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(contents, "faults", lambda file: [f"{file.name}: no LICENSE"] if "chia" in file.name else [])
+    assert missing(state) == [f"chia_flow-1.2.3{end}: no LICENSE" for end in ("-py3-none-any.whl", ".tar.gz")]
+
+
+@pytest.mark.parametrize("arguments", [[], ["--publish"]])
+@pytest.mark.parametrize("ready", [True, False])
+def test_nothing_is_published_unless_told_to_and_ready(
+    state: release.State, monkeypatch: pytest.MonkeyPatch, arguments: list[str], ready: bool
+) -> None:
+    ran: list[list[str]] = []
+    monkeypatch.setattr(release, "here", lambda: state)
+    monkeypatch.setattr(release, "missing", lambda state: [] if ready else ["the tests"])
+
+    def run(command: list[str], **options: object) -> subprocess.CompletedProcess[str]:
+        ran.append(command)
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(subprocess, "run", run)
+    monkeypatch.setattr(sys, "argv", ["release.py", *arguments])
+    assert release.main() == (0 if ready else 1)
+    assert ran == (release.commands(state) if ready and arguments else [])
+
+
+def test_what_follows_a_failed_step_is_not_published(
+    state: release.State, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(release, "here", lambda: state)
+    monkeypatch.setattr(release, "missing", lambda state: [])
+    monkeypatch.setattr(release, "commands", lambda state: [["true"], ["false"], ["touch", str(state.root / "there")]])
+    monkeypatch.setattr(sys, "argv", ["release.py", "--publish"])
+    assert release.main() == 1
+    assert "false\nended with 1" in capsys.readouterr().err
+    assert not (state.root / "there").exists()
+
+
+@pytest.mark.parametrize(("began", "now"), [(None, None), (None, COMMIT), (COMMIT, None), (COMMIT, "b" * 40)])
+def test_a_record_is_kept_of_one_clean_commit_from_beginning_to_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, began: str | None, now: str | None
+) -> None:
+    monkeypatch.setattr(record, "RECORDS", tmp_path / "records")
+    monkeypatch.setattr(record, "commit", lambda: COMMIT)
+    assert record.passed("tests", COMMIT)
+    assert record.of("tests", COMMIT) == {}
+    assert record.of("tests", "b" * 40) is None
+    monkeypatch.setattr(record, "commit", lambda: now)
+    assert not record.passed("tests", began)
+    assert record.of("tests", COMMIT) is None
