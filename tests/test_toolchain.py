@@ -108,9 +108,7 @@ def test_a_compiler_named_by_cxx_that_is_not_there_is_named(tmp_path: Path) -> N
 
 def test_windows_is_told_that_it_is_not_supported_and_nothing_of_apt(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(toolchain, "SYSTEM", "win32")
-    assert toolchain.missing(toolchain.BUILD) == [
-        "not supported yet: win32. Build on Linux (under Windows: WSL)."
-    ]
+    assert toolchain.missing(toolchain.BUILD) == ["not supported yet: win32. Build on Linux (under Windows: WSL)."]
 
 
 def test_macos_is_told_its_own_lines(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

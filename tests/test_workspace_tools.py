@@ -38,7 +38,10 @@ class TestTurns:
         with holder(lock) as first:
             assert first.stdout.readline() == "built\n"
             with holder(lock) as second:
-                assert second.stdout.readline() == f"waiting for a build (pid {first.pid}), which builds in this checkout\n"
+                assert (
+                    second.stdout.readline()
+                    == f"waiting for a build (pid {first.pid}), which builds in this checkout\n"
+                )
                 first.communicate("x")
                 assert second.stdout.readline() == "built\n"
                 second.communicate("x")
@@ -61,9 +64,9 @@ class TestTurns:
     def test_who_builds_for_ever_is_named(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("turns.LIMIT_S", 0)
         lock = tmp_path / "lock"
-        with turn("this", lock), pytest.raises(SystemExit, match=r"this \(pid \d+\) has been building for an hour"):
-            with turn("that", lock):
-                pass
+        said = pytest.raises(SystemExit, match=r"this \(pid \d+\) has been building for an hour")
+        with turn("this", lock), said, turn("that", lock):
+            pytest.fail("both have a turn")
 
 
 @pytest.fixture

@@ -42,7 +42,9 @@ def _digest(paths: Iterable[Path]) -> str:
 
 def metadata(package: str) -> str:
     """A digest of what an installation records: its dependencies, commands and version."""
-    return _digest([PACKAGES / package / "pyproject.toml", ROOT / "crates" / "Cargo.toml", ROOT / "tools" / "develop.py"])
+    return _digest(
+        [PACKAGES / package / "pyproject.toml", ROOT / "crates" / "Cargo.toml", ROOT / "tools" / "develop.py"]
+    )
 
 
 def sources(package: str) -> str:

@@ -137,16 +137,22 @@ class Runner:
         if full:
             self._environment["SIMPLER_TEST_ALL"] = "1"
         self._pool = ThreadPoolExecutor(1)
-        self._made: dict[str, Future[object]] = {}
+        self._made: dict[str, Future[None]] = {}
 
     def prepare(self, suites: list[str]) -> None:
         """Begin to make the environments of all but the first; what goes wrong is seen when they are used."""
         for suite in suites[1:]:
-            command = [self._hatch, "env", "create", suite]
-            quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-            self._made[suite] = self._pool.submit(
-                subprocess.run, command, cwd=ROOT, env=self._environment, start_new_session=True, **quiet
-            )
+            self._made[suite] = self._pool.submit(self._make, suite)
+
+    def _make(self, suite: str) -> None:
+        subprocess.run(
+            [self._hatch, "env", "create", suite],
+            cwd=ROOT,
+            env=self._environment,
+            start_new_session=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
 
     def run(self, suite: str) -> int:
         """The exit status of a suite."""

@@ -74,10 +74,10 @@ using Products = ::testing::Types<
     Product<int32_t, uint8_t, 5, 17, 18>, Product<int32_t, int16_t, 13, 37, 20>, Product<int32_t, int32_t, 13, 37, 47>,
     Product<int64_t, int64_t, 13, 37, 23>, Product<uint64_t, uint64_t, 3, 4, 5>>;
 #else
-using Products = ::testing::Types<
-    Product<float, float, 16, 24, 32>, Product<float, float, 13, 37, 47>, Product<float, float, 1, 33, 100>,
-    Product<float, float, 29, 8, 1>, Product<float, Float16, 13, 129, 47>, Product<BFloat16, BFloat16, 7, 5, 10>,
-    Product<int32_t, int8_t, 13, 37, 47>, Product<int64_t, int64_t, 13, 37, 23>>;
+using Products = ::testing::Types<Product<float, float, 16, 24, 32>, Product<float, float, 13, 37, 47>,
+                                  Product<float, float, 1, 33, 100>, Product<float, float, 29, 8, 1>,
+                                  Product<float, Float16, 13, 129, 47>, Product<BFloat16, BFloat16, 7, 5, 10>,
+                                  Product<int32_t, int8_t, 13, 37, 47>, Product<int64_t, int64_t, 13, 37, 23>>;
 #endif
 TYPED_TEST_SUITE(Matmul, Products);
 

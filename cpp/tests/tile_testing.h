@@ -177,8 +177,8 @@ struct Region {
 };
 inline const std::vector<Region> REGIONS = {{ROWS, COLS}, {5, 67}, {3, COLS}, {6, 16}, {4, 1}, {1, 1}, {0, 9}, {2, 0}};
 
-// The types that operations are tested with. They differ in kind: of the integers one that is promoted to int, one that is
-// promoted and unsigned (its products overflow an int), one wider than int. With SIMPLER_ALL_TYPES: every type there is.
+// The types that operations are tested with. They differ in kind: of the integers one that is promoted to int, one that
+// is promoted and unsigned (its products overflow an int), one wider than int. With SIMPLER_ALL_TYPES: every type.
 using FloatTypes = ::testing::Types<float, Float16, BFloat16>;
 #ifdef SIMPLER_ALL_TYPES
 using IntegerTypes = ::testing::Types<int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t>;
