@@ -22,9 +22,9 @@ MARK = "SIMPLER_TEST_MARK"
 class Program:
     """A Python program in a session of its own, as a terminal would start it, and every process it makes."""
 
-    def __init__(self, *arguments: str | Path, cache: Path) -> None:
+    def __init__(self, *arguments: str | Path, **variables: str) -> None:
         self._mark = uuid.uuid4().hex
-        environment = os.environ | {MARK: self._mark, "SIMPLER_CACHE_DIR": str(cache), "PYTHONUNBUFFERED": "1"}
+        environment = os.environ | {MARK: self._mark, "PYTHONUNBUFFERED": "1"} | variables
         self.process = subprocess.Popen(
             [sys.executable, *map(str, arguments)],
             cwd=ROOT,
@@ -64,8 +64,9 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Program]]:
     """Starts programs; whatever is left of them is killed at the end of the test."""
     programs: list[Program] = []
 
-    def start(*arguments: str | Path) -> Program:
-        programs.append(Program(*arguments, cache=tmp_path / "cache"))
+    def start(*arguments: str | Path, **variables: str) -> Program:
+        # Of its own: compiled programs. Kernels are shared, unless a test has something against it.
+        programs.append(Program(*arguments, **{"XDG_CACHE_HOME": str(tmp_path / "cache")} | variables))
         return programs[-1]
 
     yield start

@@ -35,8 +35,8 @@ def test_the_main_job_does_not_import_torch(start: Callable) -> None:
     assert program.process.stdout.read() == "False\n"
 
 
-def test_ctrl_c_ends_the_main_job_while_it_compiles(start: Callable) -> None:
-    program = start(DIGITS)
+def test_ctrl_c_ends_the_main_job_while_it_compiles(start: Callable, tmp_path: Path) -> None:
+    program = start(DIGITS, SIMPLER_CACHE_DIR=str(tmp_path / "empty"))
     # It runs when a compiler or a worker does: anything below it.
     while len(program.family()) < 2:
         assert program.process.poll() is None, program.process.stdout.read()

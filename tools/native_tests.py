@@ -144,7 +144,7 @@ def fuzz(seconds: int = 10) -> None:
         print(f"fuzzed {target}: {done.stdout.splitlines()[-1].lower()}", flush=True)
 
 
-def cpp() -> None:
+def cpp(build_only: bool = False) -> None:
     missing = toolchain.missing(toolchain.TEST)
     if missing:
         raise SystemExit("\n".join(missing))
@@ -154,7 +154,8 @@ def cpp() -> None:
         print(f"C++ tests, {flavour}", flush=True)
         with turn(f"native_tests.py cpp, {flavour}"):
             cpp_build.build(flavour, tests=True)
-        cpp_build.test(flavour)
+        if not build_only:
+            cpp_build.test(flavour)
 
 
 SUITES: dict[str, Callable[[], None]] = {
@@ -171,11 +172,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("suites", nargs="*", choices=[[], *SUITES], metavar="suite", help="all if none is named")
     parser.add_argument("--seconds", type=int, default=10, help="how long to fuzz each target")
+    parser.add_argument("--build-only", action="store_true", help="of cpp: build its tests and run none")
     chosen = parser.parse_args()
     try:
         for name in chosen.suites or SUITES:
             if name == "fuzz":
                 fuzz(60 if ALL else chosen.seconds)
+            elif name == "cpp":
+                cpp(chosen.build_only)
             else:
                 SUITES[name]()
     except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import ctypes
+import functools
 import hashlib
 import json
 import os
@@ -35,10 +36,11 @@ import toolchain
 ROOT = Path(__file__).resolve().parent.parent
 SUITES = ("ipc", "runtime", "core", "lang", "chia", "house")
 FULLER = ("ipc", "runtime")  # those that have more to give: see native_tests.py
+PREBUILT = ("runtime",)  # those that compile for minutes
 PASSED = report.FOLDER / "passed.json"
 PR_SET_CHILD_SUBREAPER = 36
 # What any suite may read besides the packages of its environment.
-COMMON = ("pyproject.toml", "README.md", "tools/", "docs/", "examples/", "packages/conftest.py")
+COMMON = ("pyproject.toml", "README.md", "tools/", "docs/", "examples/", "conftest.py")
 
 
 # --- what has passed already -----------------------------------------------------------------------------------------
@@ -127,7 +129,7 @@ def interrupted(signum: int, _frame: FrameType | None) -> None:
 
 
 class Runner:
-    """Runs suites one after the other, and meanwhile makes the environments of those that follow."""
+    """Runs suites one after the other. Meanwhile makes ready those that follow, with what CPU time is left over."""
 
     def __init__(self, hatch: str, full: bool, arguments: list[str]) -> None:
         self._hatch = hatch
@@ -136,30 +138,33 @@ class Runner:
         self._environment = {name: value for name, value in os.environ.items() if not name.startswith("HATCH_ENV")}
         if full:
             self._environment["SIMPLER_TEST_ALL"] = "1"
-        self._pool = ThreadPoolExecutor(1)
-        self._made: dict[str, Future[None]] = {}
+        self._pool = ThreadPoolExecutor(2)  # one downloads, one compiles
+        self._ready: dict[str, Future[None]] = {}
 
     def prepare(self, suites: list[str]) -> None:
-        """Begin to make the environments of all but the first; what goes wrong is seen when they are used."""
+        """Begin to make all but the first ready; what goes wrong is seen when they run, and mended or told there."""
         for suite in suites[1:]:
-            self._made[suite] = self._pool.submit(self._make, suite)
+            command = ["run", f"{suite}:prebuild"] if suite in PREBUILT else ["env", "create", suite]
+            self._ready[suite] = self._pool.submit(self._quietly, command)
 
-    def _make(self, suite: str) -> None:
+    def _quietly(self, command: list[str]) -> None:
         subprocess.run(
-            [self._hatch, "env", "create", suite],
+            [self._hatch, *command],
             cwd=ROOT,
             env=self._environment,
             start_new_session=True,
+            stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
+            preexec_fn=functools.partial(os.nice, 15),
         )
 
     def run(self, suite: str) -> int:
         """The exit status of a suite."""
-        made = self._made.get(suite)
-        if made is not None and not made.done():
-            print(f"making the environment {suite}", flush=True)
-            made.result()
+        ready = self._ready.get(suite)
+        if ready is not None and not ready.done():
+            print(f"making {suite} ready", flush=True)
+            ready.result()
         # A session of its own: Ctrl-C comes here alone, and what is below is killed, not asked.
         command = [self._hatch, "run", f"{suite}:test", *self._arguments]
         process = subprocess.Popen(command, cwd=ROOT, env=self._environment, start_new_session=True)

@@ -219,6 +219,7 @@ def no_compiler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("CXX", raising=False)
     monkeypatch.setitem(__import__("sys").modules, "ziglang", None)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "empty cache"))
+    monkeypatch.setenv("SIMPLER_CACHE_DIR", str(tmp_path / "no kernels"))
 
 
 @pytest.mark.usefixtures("no_compiler")
