@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import ctypes
-import functools
 import hashlib
 import json
 import os
@@ -149,14 +148,13 @@ class Runner:
 
     def _quietly(self, command: list[str]) -> None:
         subprocess.run(
-            [self._hatch, *command],
+            ["nice", "-n", "15", self._hatch, *command],
             cwd=ROOT,
             env=self._environment,
             start_new_session=True,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            preexec_fn=functools.partial(os.nice, 15),
         )
 
     def run(self, suite: str) -> int:
