@@ -270,7 +270,7 @@ def test_errors_of_names_have_the_bases_that_callers_catch_and_pickle(name: str)
 
 
 PICKLING = """
-import multiprocessing, sys
+import multiprocessing, pickle, sys
 from concurrent.futures import ProcessPoolExecutor
 from simpler_ipc import Region
 
@@ -292,8 +292,9 @@ if __name__ == "__main__":
     context = multiprocessing.get_context(sys.argv[1])
     first, second, third = Region(1 << 36), Region(4096), Region(4096)
     named = Region.create(sys.argv[2], 4096)
+    again = pickle.loads(pickle.dumps(first))  # another object, the same descriptor
     queue = context.Queue()
-    child = context.Process(target=write, args=(first, first, second, named, queue))
+    child = context.Process(target=write, args=(first, again, second, named, queue))
     child.start()
     queue.put(third)
     child.join()

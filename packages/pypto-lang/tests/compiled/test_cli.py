@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import pty
+import re
 import signal
 import subprocess
 import sys
@@ -89,6 +92,23 @@ def test_run_shows_what_it_does_while_it_does_it(file) -> None:
     done = run("run", file())
     assert "compile kernels: 2 of 2" in done.stderr
     assert "start: 1 of 1" in done.stderr
+
+
+def test_a_terminal_shows_a_bar_a_step(file) -> None:
+    ours, theirs = pty.openpty()
+    environment = os.environ | {"TERM": "xterm", "COLUMNS": "100"}
+    with subprocess.Popen(pypto_command("run", file()), stdout=subprocess.PIPE, stderr=theirs, env=environment) as ran:
+        os.close(theirs)
+        shown = b""
+        with contextlib.suppress(OSError):  # the other end is closed
+            while part := os.read(ours, 65536):
+                shown += part
+        os.close(ours)
+    assert ran.returncode == 0, shown
+    lines = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode()).replace("\r", "\n").split("\n")
+    finished = [line.split() for line in lines if line.startswith("✓")]
+    steps = {(*words[1:-3], words[-2]) for words in finished}
+    assert steps == {("generate", "code", "1/1"), ("compile", "kernels", "2/2"), ("start", "1/1")}
 
 
 def test_run_of_a_program_makes_its_inputs_up(file) -> None:

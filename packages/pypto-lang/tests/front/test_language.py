@@ -10,7 +10,7 @@ import sys
 import pypto.language as pl
 import pytest
 from pypto import ops
-from pypto.errors import SourceUnavailable
+from pypto.errors import SourceUnavailable, SyntaxUnsupported, TypeMismatch, UnboundVariable
 from pypto.ir.nodes import DimVar, Direction, FunctionKind, Program, ScalarType, TensorType, TileType
 
 PROGRAM = '''
@@ -77,6 +77,37 @@ def test_programs_may_stand_in_functions_and_use_what_they_see_there(programs, p
     assert [str(param.type) for param in params] == ["Tensor[[R, 8], INT32]", "Tensor[[8, 4], INT32]"]
     assert params[1].direction is Direction.OUT
     assert program != make([8, 9], [8, 8], pl.INT16)
+
+
+@pytest.mark.parametrize(
+    ("kind", "message", "annotation"),
+    [
+        (UnboundVariable, "name 'ROW' is not defined; did you mean 'ROWS'", "pl.Tensor[[«ROW», 8], pl.FP32]"),
+        (TypeMismatch, "expected a positive int or a pl.dynamic, found 0", "«pl.Tensor[[0, 8], pl.FP32]»"),
+        (
+            SyntaxUnsupported,
+            "integer division or modulo by zero",
+            "«pl.Tensor[[8 // 0, 8], pl.FP32]»",
+        ),
+        (
+            SyntaxUnsupported,
+            "this can't be evaluated: .* has no attribute 'width'",
+            "«pl.Tensor[[ROWS.width], pl.FP32]»",
+        ),
+    ],
+)
+def test_a_postponed_annotation_that_is_wrong_is_an_error_at_its_place(programs, kind, message, annotation):
+    text = (
+        "from __future__ import annotations\n"
+        "import pypto.language as pl\n"
+        "ROWS = pl.dynamic('ROWS')\n"
+        "@pl.program\n"
+        "class P:\n"
+        "    @pl.function(type=pl.FunctionType.InCore)\n"
+        f"    def k(self, a: {annotation}):\n"
+        "        pass\n"
+    )
+    programs.fails(kind, message, programs.run, text)
 
 
 def test_results_are_annotated_as_one_or_several(programs):

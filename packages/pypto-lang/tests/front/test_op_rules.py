@@ -41,7 +41,7 @@ from pypto.ir.nodes import (
     Type,
     Var,
 )
-from pypto.ops.rules import check_number, check_region, extent, fits, same_valid
+from pypto.ops.rules import check_count, check_number, check_region, extent, fits, same_tile, same_valid
 
 INTEGERS = [dtype for dtype in ALL if dtype.is_int]
 HERE, THERE = Span("f.py", 3, 4, 3, 5, "    t"), Span("f.py", 9, 4, 9, 5, "    u")
@@ -178,6 +178,23 @@ def test_valid_regions_that_certainly_differ_are_refused(expected, found, text: 
     assert caught.value.span == THERE
 
 
+@pytest.mark.parametrize("other", [tile(8, 8), tile(6, 8), tile(8, 6, FP16)], ids=str)
+def test_operands_of_two_types_are_refused_at_the_second(other: TileType) -> None:
+    with pytest.raises(TypeMismatch) as caught:
+        same_tile("add", var(tile(8, 6)), var(other, THERE))
+    wanted = f"pl.add: expected Tile[[8, 6], FP32], as the first operand is, found {other}"
+    assert (caught.value.message, caught.value.span) == (wanted, THERE)
+
+
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_a_list_of_another_length_is_refused(count: int) -> None:
+    items = ExprTuple((index(1),) * count, ScalarType(INDEX), THERE)
+    with pytest.raises(TypeMismatch) as caught:
+        check_count("slice", "offsets", items, 2)
+    wanted = f"pl.slice: expected 2 offsets, one a dimension, found {count}"
+    assert (caught.value.message, caught.value.span) == (wanted, THERE)
+
+
 def region(offsets: list[Expr], extents: list[int | None], shape: tuple[object, ...] = (16, 16)) -> None:
     """Check a region of a tensor; its extents stand THERE."""
     items = ExprTuple(tuple(offsets), ScalarType(INDEX))
@@ -270,6 +287,15 @@ def test_a_vector_that_is_valid_elsewhere_than_the_tile_is_refused(name: str, ve
 def test_bools_are_no_numbers(name: str) -> None:
     with pytest.raises(TypeMismatch, match="expected a tile of numbers, found BOOL"):
         infer(name, *[tile(8, 6, BOOL)] * len(ops.get(f"tile.{name}").params))
+
+
+@pytest.mark.parametrize("name", BROADCASTS)
+def test_a_broadcast_names_its_operands_and_blames_the_one_that_is_wrong(name: str) -> None:
+    by_row = name.startswith("row")
+    assert [param.name for param in ops.get(f"tile.{name}").params] == ["tile", "column" if by_row else "row"]
+    with pytest.raises(TypeMismatch, match="expected a tile of numbers, found BOOL") as caught:
+        infer(name, tile(8, 6, BOOL), tile(8, 1) if by_row else tile(1, 6))
+    assert caught.value.span == HERE
 
 
 # --- reductions ------------------------------------------------------------------------------------------------------
