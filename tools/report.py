@@ -74,7 +74,9 @@ def main() -> int:
     seconds = time.time() - report.started
     for line in report.coverage:
         print(line)
-    print(f"suite {suite}: {seconds:.0f} s (budget: {BUDGET_S} s{', EXCEEDED' if seconds > BUDGET_S else ''})")
+    full = os.environ.get("SIMPLER_TEST_ALL") == "1"  # takes what it takes
+    budget = "the full product" if full else f"budget: {BUDGET_S} s{', EXCEEDED' if seconds > BUDGET_S else ''}"
+    print(f"suite {suite}: {seconds:.0f} s ({budget})")
     for line in not_run_lines({suite: report}):
         print(line)
     return 0

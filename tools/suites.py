@@ -2,7 +2,7 @@
 
 python tools/suites.py           what changed since it passed here
 python tools/suites.py --again   everything
-python tools/suites.py --all     the full product: also every type, longer fuzzing
+python tools/suites.py --all     the full product: also every type, longer fuzzing, what is covered
 
 Further arguments go to each suite's pytest; a run with any is never remembered. Ctrl-C ends all of it at once: whatever
 the running suite started is killed, wherever it hangs in the process tree.
@@ -34,7 +34,6 @@ import toolchain
 
 ROOT = Path(__file__).resolve().parent.parent
 SUITES = ("ipc", "runtime", "core", "lang", "chia", "house")
-FULLER = ("ipc", "runtime")  # those that have more to give: see native_tests.py
 PREBUILT = ("runtime",)  # those that compile for minutes
 PASSED = report.FOLDER / "passed.json"
 PR_SET_CHILD_SUBREAPER = 36
@@ -86,10 +85,7 @@ def states(full: bool = False) -> dict[str, str]:
     if listed is None:
         return {}
     machine = compilers()
-    return {
-        suite: state(suite, listed, f"{machine}{', the full product' if full and suite in FULLER else ''}")
-        for suite in SUITES
-    }
+    return {suite: state(suite, listed, f"{machine}{', in full' * full}") for suite in SUITES}
 
 
 # --- processes -------------------------------------------------------------------------------------------------------
