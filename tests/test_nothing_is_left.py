@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 from collections.abc import Callable
@@ -61,7 +62,8 @@ def endless(tmp_path: Path) -> Path:
 
 
 def shared_memory() -> set[str]:
-    return set(os.listdir("/dev/shm"))
+    """Names of shared memory, without those that the tests of simpler-ipc give: they may run at the same time."""
+    return {name for name in os.listdir("/dev/shm") if not re.match(r"simpler-ipc\.\d+\.pytest-", name)}
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])

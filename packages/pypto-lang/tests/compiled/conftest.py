@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,10 +24,14 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
+# What the tests of simpler-ipc name; they may run at the same time.
+OTHERS = re.compile(r"simpler-ipc\.\d+\.pytest-")
+
+
 def shared_memory() -> set[str]:
-    """Names of shared memory that outlives processes."""
+    """Names of shared memory that outlives processes, as far as it may be ours."""
     folder = Path("/dev/shm")
-    return {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    return {path.name for path in folder.iterdir() if not OTHERS.match(path.name)} if folder.is_dir() else set()
 
 
 def children() -> set[psutil.Process]:
