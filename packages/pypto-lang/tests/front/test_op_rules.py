@@ -325,6 +325,11 @@ def test_sums_of_integers_wrap_around(numbers: list[int]) -> None:
     assert value("col_sum", [[number] for number in numbers], dtype="int8") == [[wrapped]]
 
 
+def test_sums_of_large_integers_are_exact_and_sums_of_halves_rounded_once() -> None:
+    assert value("row_sum", [[2**24, 1, 2**24]], dtype="int32") == [[2**25 + 1]]
+    assert value("col_sum", [[2048], *[[1]] * 4095], dtype="float16") == [[float(np.float16(2048 + 4095))]]
+
+
 def test_a_reduction_keeps_what_is_known_of_the_valid_region() -> None:
     part = tile(8, 6, INT16, (5, None))
     for name in ("max", "min", "sum"):
