@@ -72,9 +72,10 @@ def compilers() -> str:
 def state(suite: str, all_files: list[str], machine: str) -> str:
     """A digest of all that a suite's result depends on."""
     digest = hashlib.sha256(f"{machine}\n{sys.version}".encode())
+    beginnings = inputs(suite)
     for name in all_files:
         path = ROOT / name
-        if name.startswith(inputs(suite)) and path.is_file():
+        if name.startswith(beginnings) and path.is_file():
             digest.update(f"{name}\n".encode() + path.read_bytes() + b"\n")
     return digest.hexdigest()
 
