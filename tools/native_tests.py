@@ -19,6 +19,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cpp_build
@@ -128,20 +129,27 @@ def fuzz(seconds: int = 10) -> None:
     print("building the fuzz targets", flush=True)
     manifest = ROOT / "crates" / "fuzz" / "Cargo.toml"
     run("cargo", "+nightly", "build", "--release", "--manifest-path", manifest, "--target", host, **environment)
-    for target in sorted(path.stem for path in (manifest.parent / "fuzz_targets").glob("*.rs")):
-        # What was found interesting is kept, and begun with the next time.
-        corpus = TARGET / "fuzz" / "corpus" / target
-        artifacts = TARGET / "fuzz" / "artifacts" / target
-        for folder in (corpus, artifacts):
-            folder.mkdir(parents=True, exist_ok=True)
-        limits = [f"-max_total_time={seconds}", "-timeout=10", "-rss_limit_mb=2048", "-max_len=4096"]
-        program = TARGET / "fuzz" / host / "release" / target
-        command = [str(program), *limits, f"-artifact_prefix={artifacts}/", str(corpus)]
-        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
-        if done.returncode != 0:
-            print(done.stdout, file=sys.stderr)
-            done.check_returncode()
-        print(f"fuzzed {target}: {done.stdout.splitlines()[-1].lower()}", flush=True)
+    programs = TARGET / "fuzz" / host / "release"
+    targets = sorted(path.stem for path in (manifest.parent / "fuzz_targets").glob("*.rs"))
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # each is one thread's work
+        said = pool.map(lambda name: fuzz_target(programs / name, seconds), targets)
+        for target, words in zip(targets, said, strict=True):
+            print(f"fuzzed {target}: {words}", flush=True)
+
+
+def fuzz_target(program: Path, seconds: int) -> str:
+    """Fuzz one target for a while; what it says at the end. CalledProcessError if it found something, which it prints."""
+    # What was found interesting is kept, and begun with the next time.
+    corpus, artifacts = (TARGET / "fuzz" / kind / program.name for kind in ("corpus", "artifacts"))
+    for folder in (corpus, artifacts):
+        folder.mkdir(parents=True, exist_ok=True)
+    limits = [f"-max_total_time={seconds}", "-timeout=10", "-rss_limit_mb=2048", "-max_len=4096"]
+    command = [str(program), *limits, f"-artifact_prefix={artifacts}/", str(corpus)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
+    if done.returncode != 0:
+        print(done.stdout, file=sys.stderr)
+        done.check_returncode()
+    return done.stdout.splitlines()[-1].lower()
 
 
 def cpp(build_only: bool = False) -> None:
