@@ -14,7 +14,7 @@ import toolchain
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPT = ROOT / "tools" / "toolchain.py"
 BINUTILS = ("as", "ld")  # a compiler calls them by the PATH
-COMPLETE = ("g++", "cc", "cargo", "apt-get", *BINUTILS)
+COMPLETE = ("g++", "cc", "cargo", "rustc", "apt-get", *BINUTILS)
 
 
 def run_with(path: Path, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -64,7 +64,7 @@ def test_what_is_missing_is_named_with_the_line_that_installs_it(
 
 
 def test_where_there_is_no_apt_no_line_of_apt_is_given(tmp_path: Path) -> None:
-    done = run_with(folder_with(tmp_path, "cc", "cargo", *BINUTILS))
+    done = run_with(folder_with(tmp_path, "cc", "cargo", "rustc", *BINUTILS))
     assert done.returncode == 1
     assert "with your system's package manager; Debian's package is g++" in done.stderr
     assert "apt-get" not in done.stderr
@@ -92,6 +92,34 @@ def test_a_compiler_whose_programs_do_not_run_here_counts_as_missing(tmp_path: P
     done = run_with(tmp_path)
     assert done.returncode == 1
     assert "does not run here" in done.stderr
+
+
+def test_a_cargo_without_a_compiler_counts_as_missing(tmp_path: Path) -> None:
+    folder_with(tmp_path, *(tool for tool in COMPLETE if tool not in ("cargo", "rustc")))
+    fake(tmp_path / "cargo", "cargo 1.95.0")
+    done = run_with(tmp_path)
+    assert done.returncode == 1
+    assert "`rustc --version` fails" in done.stderr
+
+
+def test_a_linker_that_links_nothing_counts_as_missing(tmp_path: Path) -> None:
+    folder_with(tmp_path, *(tool for tool in COMPLETE if tool != "cc"))
+    fake(tmp_path / "cc", "error: no libc", 1)
+    done = run_with(tmp_path)
+    assert done.returncode == 1
+    assert "cc, which cargo links with, can't link a program: error: no libc" in done.stderr
+
+
+def test_a_c_compiler_is_none_of_cpp(tmp_path: Path) -> None:
+    done = run_with(folder_with(tmp_path, *COMPLETE), CXX=shutil.which("gcc") or "gcc")
+    assert done.returncode == 1
+    assert "can't build a small C++20 program" in done.stderr
+
+
+def test_an_open_quote_in_cxx_is_said(tmp_path: Path) -> None:
+    done = run_with(folder_with(tmp_path, *COMPLETE), CXX='g++ "')
+    assert done.returncode == 1
+    assert 'CXX names g++ ", which is not there' in done.stderr
 
 
 def test_a_compiler_named_by_cxx_is_accepted(tmp_path: Path) -> None:

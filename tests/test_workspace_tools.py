@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import cpp_build
 import develop
 import pytest
 import report
@@ -45,6 +47,21 @@ class TestTurns:
                 first.communicate("x")
                 assert second.stdout.readline() == "built\n"
                 second.communicate("x")
+
+    def test_a_build_that_outlives_its_killed_command_keeps_the_turn(self, tmp_path: Path) -> None:
+        lock, building = tmp_path / "lock", tmp_path / "building"
+        os.mkfifo(building)
+        start = f"import subprocess, turns; subprocess.Popen(['cat', {str(building)!r}], pass_fds=turns.HELD)"
+        command = HOLDER.replace('    print("built"', f'    {start}\n    print("built"')
+        arguments = [sys.executable, "-c", command, str(ROOT / "tools"), str(lock)]
+        with subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as first:
+            assert first.stdout.readline() == "built\n"
+            first.kill()
+        with holder(lock) as second:
+            assert second.stdout.readline().startswith("waiting for a build")
+            building.open("w").close()  # the build ends
+            assert second.stdout.readline() == "built\n"
+            second.communicate("x")
 
     def test_a_killed_command_has_no_turn(self, tmp_path: Path) -> None:
         lock = tmp_path / "lock"
@@ -116,9 +133,25 @@ class TestWhatIsRunAgain:
 
     def test_everything_if_another_compiler_is_in_use(self, checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         before = suites.states()
-        monkeypatch.setattr(suites, "compilers", lambda: "another")
+        monkeypatch.setattr(suites, "machine", lambda: "another")
         after = suites.states()
         assert all(before[suite] != after[suite] for suite in suites.SUITES)
+
+    @pytest.mark.parametrize("variable", ["CXXFLAGS", "RUSTFLAGS", "CC", "SIMPLER_IPC_KILLS"])
+    def test_everything_if_other_flags_are_set(
+        self, checkout: Path, monkeypatch: pytest.MonkeyPatch, variable: str
+    ) -> None:
+        before = suites.states()
+        monkeypatch.setenv(variable, "another")
+        after = suites.states()
+        assert all(before[suite] != after[suite] for suite in suites.SUITES)
+
+    def test_everything_where_an_outer_repository_ignores_the_checkout(self, checkout: Path) -> None:
+        shutil.rmtree(checkout / ".git")
+        assert suites.states() == {}
+        subprocess.run(["git", "init", "-q"], cwd=checkout.parent, check=True)
+        (checkout.parent / ".gitignore").write_text("*\n")
+        assert suites.states() == {}
 
     def test_everything_for_the_full_product(self, checkout: Path) -> None:
         before, full = suites.states(), suites.states(full=True)
@@ -143,16 +176,45 @@ class TestWhatIsBuiltAgain:
         (checkout / "crates/simpler-ipc/tests/loom.rs").write_text("// changed")
         assert develop.sources("simpler-ipc") == before
 
-    def test_a_module_that_was_cleaned_away(self, checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    @pytest.fixture
+    def built(self, checkout: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+        """A module of simpler-ipc that is of these sources."""
         monkeypatch.setattr(develop, "BUILT", checkout / "built.json")
         module = checkout / "packages/simpler-ipc/src/simpler_ipc/_native.abi3.so"
         module.parent.mkdir(parents=True)
-        module.touch()
-        key = f"simpler-ipc {sys.implementation.cache_tag}"
-        develop.BUILT.write_text(json.dumps({key: develop.sources("simpler-ipc")}))
+        module.write_text("machine code")
+        develop.BUILT.write_text(json.dumps(develop.built_as("simpler-ipc", develop.sources("simpler-ipc"))))
         assert develop.is_built("simpler-ipc")
-        module.unlink()
+        return module
+
+    def test_a_module_that_was_cleaned_away(self, built: Path) -> None:
+        built.unlink()
         assert not develop.is_built("simpler-ipc")
+
+    def test_a_module_that_another_command_has_replaced(self, built: Path) -> None:
+        built.write_text("machine code of other sources")
+        assert not develop.is_built("simpler-ipc")
+
+    def test_a_module_that_another_compiler_would_build(self, built: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("CXXFLAGS", "-O1")
+        assert not develop.is_built("simpler-ipc")
+
+    def test_a_folder_that_another_compiler_was_configured_in(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (tmp_path / cpp_build.CONFIGURED).write_text(cpp_build.configuration())
+        assert cpp_build.is_configured(tmp_path)
+        monkeypatch.setenv("CXX", "another")
+        assert not cpp_build.is_configured(tmp_path)
+
+    def test_nothing_for_what_an_editor_leaves_beside_the_sources(self, checkout: Path) -> None:
+        before = develop.sources("simpler-runtime")
+        (checkout / "cpp/src/.#chip.cpp").symlink_to("me@host.1:2")
+        assert develop.sources("simpler-runtime") == before
+
+    def test_a_package_that_was_taken_out_by_hand_is_not_installed(self) -> None:
+        assert develop.is_installed("simpler-ipc")
+        assert not develop.is_installed("simpler-of-nobody")
 
     def test_everything_after_a_record_that_was_cut_short(
         self, checkout: Path, monkeypatch: pytest.MonkeyPatch
@@ -203,7 +265,7 @@ class TestReports:
     ) -> None:
         report.not_run("tests under Miri", "it is not installed")
         results = {"ipc": (1, 10.0), "runtime": (0, 200.0)}
-        known = {suite: {"at": 0.0} for suite in suites.SUITES}
+        known = {suite: {"at": 0.0, "not_run": {}} for suite in suites.SUITES}
         capsys.readouterr()
         assert suites.summary(results, known) == 1
         lines = capsys.readouterr().out.splitlines()

@@ -13,6 +13,9 @@ import sysconfig
 import tomllib
 from pathlib import Path
 
+import toolchain
+import turns
+
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "packages" / "simpler-runtime"
 FOLDER = ROOT / "build" / "cpp"
@@ -24,13 +27,14 @@ FLAVOURS: dict[str, dict[str, str]] = {
     "thread": {"SIMPLER_SANITIZE": "thread"},
     "all-types": {"SIMPLER_ALL_TYPES": "ON"},
 }
+CONFIGURED = "configured-as.txt"
 LIMIT_S = 1800
 """What takes longer hangs: the slowest of these takes some minutes."""
 
 
 def run(*command: str | Path) -> None:
     """Run a command to its end; raises CalledProcessError when it fails, TimeoutExpired when it never ends."""
-    subprocess.run(list(command), check=True, timeout=LIMIT_S)
+    subprocess.run([str(part) for part in command], check=True, timeout=LIMIT_S, pass_fds=turns.HELD)
 
 
 def uv() -> str:
@@ -71,6 +75,18 @@ def folder(flavour: str) -> Path:
     return FOLDER / (f"plain-{_abi()}" if flavour == "plain" else flavour)
 
 
+def configuration() -> str:
+    """What CMake looks at once, and keeps: where the checkout is, the compiler, and its flags."""
+    flags = [f"{name}={os.environ.get(name, '')}" for name in ("CXXFLAGS", "LDFLAGS")]
+    return "\n".join([str(ROOT), *toolchain.compiler(), *flags])
+
+
+def is_configured(place: Path) -> bool:
+    """Whether a folder is configured as it would be now; if not, CMake begins anew."""
+    stamp = place / CONFIGURED
+    return stamp.exists() and stamp.read_text() == configuration()
+
+
 def build(flavour: str, *targets: str, tests: bool) -> Path:
     """Configure and build a flavour's targets (all, if none is named); its folder."""
     tools = build_tools()
@@ -80,29 +96,31 @@ def build(flavour: str, *targets: str, tests: bool) -> Path:
     if flavour == "plain":
         options |= {"SIMPLER_PYTHON": "ON", "Python_EXECUTABLE": str(tools / "python")}
     place = folder(flavour)
+    fresh = [] if is_configured(place) else ["--fresh"]
     defined = [f"-D{name}={value}" for name, value in options.items()]
-    run(tools / "cmake", "-S", ROOT / "cpp", "-B", place, "-G", "Ninja", "--log-level=WARNING", *defined)
+    run(tools / "cmake", "-S", ROOT / "cpp", "-B", place, "-G", "Ninja", "--log-level=WARNING", *fresh, *defined)
+    (place / CONFIGURED).write_text(configuration())
     chosen = ["--target", *targets] if targets else []
     run(tools / "cmake", "--build", place, *chosen)
     return place
 
 
+def module() -> Path:
+    """The file that this Python imports from the checkout; one for all Pythons where the ABI is stable (3.12)."""
+    name = "_native.abi3.so" if sys.version_info >= (3, 12) else f"_native.{_abi()}.so"
+    return PACKAGE / "src" / "simpler_runtime" / name
+
+
 def build_module() -> None:
     """Build the Python module and put it where the checkout's package is imported from, at once or not at all."""
-    built = build("plain", "_native", tests=False) / "bindings"
-    (module,) = built.glob("_native*.so")
-    target = PACKAGE / "src" / "simpler_runtime" / module.name
-    fresh = target.with_name(f".{module.name}.{os.getpid()}")
-    shutil.copy2(module, fresh)
+    target = module()
+    built = build("plain", "_native", tests=False) / "bindings" / target.name
+    fresh = target.with_name(f".{target.name}.{os.getpid()}")
+    shutil.copy2(built, fresh)
     fresh.replace(target)
-
-
-def module_is_there() -> bool:
-    """Whether this Python finds a module in the checkout: a cleaned one has none."""
-    names = (f"_native.{_abi()}.so", "_native.abi3.so") if sys.version_info >= (3, 12) else (f"_native.{_abi()}.so",)
-    return any((PACKAGE / "src" / "simpler_runtime" / name).exists() for name in names)
 
 
 def test(flavour: str) -> None:
     """Run a flavour's tests, which must be built."""
-    run(build_tools() / "ctest", "--test-dir", folder(flavour), "--output-on-failure", "-j", str(os.cpu_count() or 1))
+    options = ("--output-on-failure", "--no-tests=error", "-j", str(os.cpu_count() or 1))
+    run(build_tools() / "ctest", "--test-dir", folder(flavour), *options)

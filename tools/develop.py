@@ -10,6 +10,7 @@ and show nothing of it. Commands that do this at the same time take turns.
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
 import json
 import os
 import subprocess
@@ -21,7 +22,7 @@ from pathlib import Path
 import cpp_build
 import report
 import toolchain
-from turns import turn
+from turns import HELD, turn
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ROOT / "packages"
@@ -33,27 +34,31 @@ COMPILED = {"simpler-ipc": ("crates", "Rust"), "simpler-runtime": ("cpp", "C++")
 APART = {"target", "build", "tests", "benches", "examples", "fuzz"}  # generated, or not in the package
 
 
-def _digest(paths: Iterable[Path]) -> str:
-    digest = hashlib.sha256(sys.implementation.cache_tag.encode())
+def _digest(paths: Iterable[Path], *more: str) -> str:
+    """Of the names and contents of those paths that are files, and of more words."""
+    digest = hashlib.sha256("\n".join(more).encode())
     for path in sorted(paths):
-        digest.update(f"{path.relative_to(ROOT)}\n".encode() + path.read_bytes())
+        try:
+            content = path.read_bytes()
+        except (FileNotFoundError, IsADirectoryError):  # an editor's temporary file, or a link of it to nowhere
+            continue
+        digest.update(f"{path.relative_to(ROOT)}\n".encode() + content)
     return digest.hexdigest()
 
 
 def metadata(package: str) -> str:
     """A digest of what an installation records: its dependencies, commands and version."""
-    return _digest(
-        [PACKAGES / package / "pyproject.toml", ROOT / "crates" / "Cargo.toml", ROOT / "tools" / "develop.py"]
-    )
+    tools = (ROOT / "tools" / name for name in ("develop.py", "sibling_pins.py"))
+    return _digest([PACKAGES / package / "pyproject.toml", ROOT / "crates" / "Cargo.toml", *tools])
 
 
 def sources(package: str) -> str:
-    """A digest of what a package is compiled from."""
+    """A digest of what a package is compiled from, and with."""
     found = [PACKAGES / package / "pyproject.toml", ROOT / "tools" / "cpp_build.py"]
     for folder, below, files in os.walk(ROOT / COMPILED[package][0]):
         below[:] = [name for name in below if name not in APART]
         found += [Path(folder) / name for name in files]
-    return _digest(found)
+    return _digest(found, toolchain.versions())
 
 
 def read(path: Path) -> dict[str, str]:
@@ -63,18 +68,31 @@ def read(path: Path) -> dict[str, str]:
         return {}
 
 
-def _key(package: str) -> str:
-    return f"{package} {sys.implementation.cache_tag}"
+def module(package: str) -> Path:
+    """The compiled module of a package, which all environments of this Python import; or of all Pythons: one ABI."""
+    if package == "simpler-ipc":
+        return PACKAGES / "simpler-ipc" / "src" / "simpler_ipc" / "_native.abi3.so"
+    return cpp_build.module()
+
+
+def built_as(package: str, made_from: str) -> dict[str, str]:
+    """The record of a module: what it was made from, and the very file, which other commands may replace."""
+    path = module(package)
+    return {str(path): f"{made_from} {_digest([path])}"}
 
 
 def is_built(package: str) -> bool:
     """Whether what was compiled is there, of these sources: a cleaned checkout loses it."""
-    there = (
-        cpp_build.module_is_there()
-        if package == "simpler-runtime"
-        else any((PACKAGES / "simpler-ipc" / "src" / "simpler_ipc").glob("_native*.so"))
-    )
-    return there and read(BUILT).get(_key(package)) == sources(package)
+    return module(package).exists() and built_as(package, sources(package)).items() <= read(BUILT).items()
+
+
+def is_installed(package: str) -> bool:
+    """Whether this environment has the package: somebody may have taken it out by hand."""
+    try:
+        importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
 
 
 def install(packages: list[str]) -> None:
@@ -85,7 +103,7 @@ def install(packages: list[str]) -> None:
     # The build hook of simpler-runtime would compile it once more, for this environment alone; siblings are not folders
     # to be built, as for others (sibling_pins.py), but those that are installed here.
     environment = os.environ | {"HATCH_BUILD_NO_HOOKS": "true", "SIMPLER_SIBLINGS": "pinned"}
-    subprocess.run(command, check=True, env=environment)
+    subprocess.run(command, check=True, env=environment, pass_fds=HELD)
 
 
 def synchronise(packages: list[str]) -> None:
@@ -93,7 +111,7 @@ def synchronise(packages: list[str]) -> None:
     unbuilt = [package for package in packages if package in COMPILED and not is_built(package)]
     known = read(INSTALLED)
     wanted = {package: metadata(package) for package in packages}
-    stale = [package for package in packages if known.get(package) != wanted[package]]
+    stale = [name for name in packages if known.get(name) != wanted[name] or not is_installed(name)]
     if "simpler-ipc" in unbuilt and "simpler-ipc" not in stale:
         stale.append("simpler-ipc")
     if not unbuilt and not stale:
@@ -105,13 +123,14 @@ def synchronise(packages: list[str]) -> None:
         named = " and ".join(f"{package} ({COMPILED[package][1]})" for package in unbuilt)
         print(f"building {named}: a minute or so the first time", flush=True)
     start = time.monotonic()
-    built = {_key(package): sources(package) for package in unbuilt}  # what changes meanwhile is built next time
+    made_from = {package: sources(package) for package in unbuilt}  # what changes meanwhile is built next time
     if "simpler-runtime" in unbuilt:
         cpp_build.build_module()
     if stale:
         install(stale)
         INSTALLED.write_text(json.dumps(known | wanted))
-    BUILT.write_text(json.dumps(read(BUILT) | built))
+    for package in unbuilt:
+        BUILT.write_text(json.dumps(read(BUILT) | built_as(package, made_from[package])))
     done = [f"built {', '.join(unbuilt)}"] * bool(unbuilt) + [f"installed {', '.join(stale)}"] * bool(stale)
     print(f"{'; '.join(done)}: {time.monotonic() - start:.0f} s", flush=True)
 

@@ -138,7 +138,7 @@ def fuzz(seconds: int = 10) -> None:
 
 
 def fuzz_target(program: Path, seconds: int) -> str:
-    """Fuzz one target for a while; what it says at the end. CalledProcessError if it found something, which it prints."""
+    """Fuzz one target for a while; its last words. Raises CalledProcessError for a find, which it prints."""
     # What was found interesting is kept, and begun with the next time.
     corpus, artifacts = (TARGET / "fuzz" / kind / program.name for kind in ("corpus", "artifacts"))
     for folder in (corpus, artifacts):

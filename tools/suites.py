@@ -55,23 +55,34 @@ def inputs(suite: str) -> tuple[str, ...]:
 
 
 def files() -> list[str] | None:
-    """The files of the checkout that are not ignored; None where there is no git to say so."""
+    """The files of the checkout that are not ignored; None where there is no git that says so, of this folder."""
     command = ["git", "-C", str(ROOT), "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     try:
         listed = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
     except (OSError, subprocess.SubprocessError):
         return None
-    return sorted(set(listed.split("\0")) - {""})
+    found = sorted(set(listed.split("\0")) - {""})
+    return found if "pyproject.toml" in found else None  # an outer repository that ignores all of this
 
 
-def compilers() -> str:
-    commands = ([*toolchain.compiler(), "--version"], ["rustc", "--version"])
-    return "\n".join(subprocess.run(command, capture_output=True, text=True).stdout for command in commands)
+def machine() -> str:
+    """What a result depends on besides the sources: compilers, what is installed beside them, what is set for us."""
+    nightly = (["rustc", "+nightly", "--version"], ["rustup", "+nightly", "component", "list", "--installed"])
+    targets = ["rustup", "target", "list", "--installed"]
+    ours = [f"{name}={value}" for name, value in sorted(os.environ.items()) if name.startswith("SIMPLER_")]
+    return "\n".join([sys.version, toolchain.versions(), *map(said, (*nightly, targets)), *ours])
+
+
+def said(command: list[str]) -> str:
+    """What a command prints; nothing where there is no such command."""
+    if shutil.which(command[0]) is None:
+        return ""
+    return subprocess.run(command, capture_output=True, text=True, timeout=60).stdout
 
 
 def state(suite: str, all_files: list[str], machine: str) -> str:
     """A digest of all that a suite's result depends on."""
-    digest = hashlib.sha256(f"{machine}\n{sys.version}".encode())
+    digest = hashlib.sha256(machine.encode())
     beginnings = inputs(suite)
     for name in all_files:
         path = ROOT / name
@@ -85,8 +96,8 @@ def states(full: bool = False) -> dict[str, str]:
     listed = files()
     if listed is None:
         return {}
-    machine = compilers()
-    return {suite: state(suite, listed, f"{machine}{', in full' * full}") for suite in SUITES}
+    this = machine() + ", in full" * full
+    return {suite: state(suite, listed, this) for suite in SUITES}
 
 
 # --- processes -------------------------------------------------------------------------------------------------------
@@ -99,8 +110,15 @@ def adopt_orphans() -> None:
 
 
 def kill_descendants() -> None:
-    """Kill everything below this process; repeated, as a process may start another while the list is read."""
-    for _ in range(10):
+    """End everything below this process: first asked, as compilers then remove what they have half written."""
+    below = psutil.Process().children(recursive=True)
+    for process in below:
+        try:
+            process.terminate()
+        except psutil.NoSuchProcess:
+            continue  # ended by itself in the meantime
+    psutil.wait_procs(below, timeout=2)
+    for _ in range(10):  # a process may start another while the list is read
         below = psutil.Process().children(recursive=True)
         if not below:
             return
@@ -135,7 +153,7 @@ class Runner:
         if full:
             self._environment["SIMPLER_TEST_ALL"] = "1"
         self._pool = ThreadPoolExecutor(2)  # one downloads, one compiles
-        self._ready: dict[str, Future[None]] = {}
+        self._ready: dict[str, Future[float]] = {}
 
     def prepare(self, suites: list[str]) -> None:
         """Begin to make all but the first ready; what goes wrong is seen when they run, and mended or told there."""
@@ -143,8 +161,9 @@ class Runner:
             command = ["run", f"{suite}:prebuild"] if suite in PREBUILT else ["env", "create", suite]
             self._ready[suite] = self._pool.submit(self._quietly, command)
 
-    def _quietly(self, command: list[str]) -> None:
-        subprocess.run(
+    def _quietly(self, command: list[str]) -> float:
+        """Run a hatch command; how long it would have kept all CPUs busy, in seconds."""
+        process = subprocess.Popen(
             ["nice", "-n", "15", self._hatch, *command],
             cwd=ROOT,
             env=self._environment,
@@ -153,6 +172,14 @@ class Runner:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
+        _, status, used = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        return (used.ru_utime + used.ru_stime) / (os.cpu_count() or 1)
+
+    def beforehand(self, suite: str) -> float:
+        """What making a suite ready took of its time, in seconds."""
+        ready = self._ready.get(suite)
+        return ready.result() if ready is not None else 0.0
 
     def run(self, suite: str) -> int:
         """The exit status of a suite."""
@@ -195,11 +222,13 @@ def main() -> int:
     plain = states()  # what passes in full has passed
     known = remembered()
     passed = [suite for suite in SUITES if suite in before and before[suite] in known.get(suite, {}).get("states", [])]
-    if chosen.again or arguments:
+    whole = not arguments and not os.environ.get("PYTEST_ADDOPTS")
+    if chosen.again or not whole:
         passed = []
     began = record.commit()
     adopt_orphans()
-    signal.signal(signal.SIGTERM, interrupted)
+    for asked in (signal.SIGTERM, signal.SIGHUP):  # by somebody; by a terminal that is gone
+        signal.signal(asked, interrupted)
     todo = [suite for suite in SUITES if suite not in passed]
     results: dict[str, tuple[int, float]] = {}
     runner = Runner(hatch, chosen.all, arguments)
@@ -209,10 +238,14 @@ def main() -> int:
             print(f"\n━━ {number}/{len(todo)} {suite}", flush=True)
             start = time.time()
             code = runner.run(suite)
-            results[suite] = code, time.time() - start
+            results[suite] = code, time.time() - start + runner.beforehand(suite)
             known.pop(suite, None)
-            if code == 0 and suite in before and not arguments:
-                known[suite] = {"states": [before[suite], plain[suite]], "at": start, "seconds": time.time() - start}
+            if code == 0 and whole and suite in before and states(chosen.all).get(suite) == before[suite]:
+                known[suite] = {
+                    "states": [before[suite], plain[suite]],
+                    "at": start,
+                    "not_run": report.read(suite).not_run,
+                }
             PASSED.parent.mkdir(parents=True, exist_ok=True)
             PASSED.write_text(json.dumps(known))
     except KeyboardInterrupt:
@@ -221,7 +254,7 @@ def main() -> int:
     finally:
         runner.close()
     failed = summary(results, known)
-    if not failed and not arguments and began is not None:
+    if not failed and whole and began is not None:
         record.passed("tests", began)  # `hatch run release` asks for it
     return failed
 
@@ -231,6 +264,9 @@ def summary(results: dict[str, tuple[int, float]], known: dict[str, dict[str, An
     print("\n━━ summary")
     reports = {suite: report.read(suite) for suite in SUITES}
     for suite in SUITES:
+        if suite not in results:  # what other commands have written there since is of another run
+            reports[suite].not_run = known[suite]["not_run"]
+    for suite in results:
         for line in reports[suite].coverage:
             print(f"  {line}")
     for suite in SUITES:

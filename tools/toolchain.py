@@ -60,7 +60,10 @@ def compiler() -> list[str]:
     """The command of the C++ compiler: $CXX, c++, g++ or clang++; empty where there is none."""
     chosen = os.environ.get("CXX")
     if chosen:
-        return shlex.split(chosen)
+        try:
+            return shlex.split(chosen)
+        except ValueError:  # a quote that nothing closes: no file has such a name
+            return [chosen]
     return next(([path] for name in ("c++", "g++", "clang++") if (path := shutil.which(name))), [])
 
 
@@ -70,6 +73,8 @@ PROBE = """
 #include <bit>
 #include <concepts>
 #include <span>
+#include <stdexcept>
+#include <string>
 template <class T> concept Number = std::integral<T> || std::floating_point<T>;
 template <Number T> constexpr T twice(T value) { return value + value; }
 struct Pair { int first, second; auto operator<=>(const Pair &) const = default; };
@@ -79,7 +84,11 @@ int main() {
   std::atomic<int> flag{0};
   flag.notify_all();
   const int values[] = {pair.first, pair.second};
-  return std::span(values).size() == 2 && pair < Pair{1, 3} ? flag.load() : 1;
+  try { // a C compiler takes all this, and finds no library for it
+    throw std::runtime_error(std::string("caught"));
+  } catch (const std::exception &) {
+    return std::span(values).size() == 2 && pair < Pair{1, 3} ? flag.load() : 1;
+  }
 }
 """
 
@@ -98,7 +107,13 @@ def _compiler_lacks() -> str | None:
 
 
 def _linker_lacks() -> str | None:
-    return None if shutil.which("cc") else "there is no cc, which cargo links with"
+    if shutil.which("cc") is None:
+        return "there is no cc, which cargo links with"
+    with tempfile.TemporaryDirectory(prefix="simpler-") as folder:
+        status, words = _answer(
+            ["cc", "-x", "c", "-", "-o", str(Path(folder) / "probe")], "int main(void) { return 0; }"
+        )
+    return None if status == 0 else f"cc, which cargo links with, can't link a program: {_first_error(words)}"
 
 
 def _cargo_lacks() -> str | None:
@@ -111,7 +126,8 @@ def _cargo_lacks() -> str | None:
         return f"`cargo --version` fails: {_first_error(words)}"
     if tuple(map(int, version.groups())) < rust_version():
         return f"this is cargo {version.group()}"
-    return None
+    status, words = _answer(["rustc", "--version"])
+    return None if status == 0 else f"`rustc --version` fails: {_first_error(words)}"
 
 
 def rust_version() -> tuple[int, ...]:
@@ -119,6 +135,14 @@ def rust_version() -> tuple[int, ...]:
     written = re.search(r'rust-version = "(\d+)\.(\d+)', (ROOT / "crates" / "Cargo.toml").read_text())
     assert written is not None
     return tuple(map(int, written.groups()))
+
+
+def versions() -> str:
+    """Of the compilers that are in use, and the flags that are set for them: with others everything is built anew."""
+    flags = [
+        f"{name}={os.environ.get(name, '')}" for name in ("CC", "CXX", "CFLAGS", "CXXFLAGS", "LDFLAGS", "RUSTFLAGS")
+    ]
+    return "\n".join([_answer([*compiler(), "--version"])[1], _answer(["rustc", "--version"])[1], *flags])
 
 
 def _headers_lack() -> str | None:

@@ -16,11 +16,14 @@ from pathlib import Path
 LOCK = Path(__file__).resolve().parent.parent / "build" / "turn.lock"
 LIMIT_S = 3600.0
 """Whoever builds for longer hangs: a build takes some minutes."""
+HELD: list[int] = []
+"""The locks of this process's turns, as descriptors. A build is started with them (`pass_fds`): should this process be
+killed, the turn lasts until the build has ended, too."""
 
 
 @contextlib.contextmanager
 def turn(what: str, lock: Path = LOCK) -> Iterator[None]:
-    """Build while no other command of this checkout does; say who is waited for. The system ends a dead one's turn.
+    """Build while no other command of this checkout does; say who is waited for.
 
     Args:
         what: what is done, as those who wait read it.
@@ -29,14 +32,16 @@ def turn(what: str, lock: Path = LOCK) -> Iterator[None]:
         SystemExit: another command has had its turn for more than LIMIT_S seconds.
     """
     lock.parent.mkdir(parents=True, exist_ok=True)
-    with lock.open("a+") as file:  # not inherited: what is started here may outlive the turn
+    with lock.open("a+") as file:
         _wait(file.fileno(), lock)
         file.truncate(0)
         file.write(f"{what} (pid {os.getpid()})")
         file.flush()
+        HELD.append(file.fileno())
         try:
             yield
         finally:
+            HELD.remove(file.fileno())
             file.truncate(0)
 
 
