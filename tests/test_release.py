@@ -17,6 +17,7 @@ sys.path.append(str(ROOT / "tools"))
 import constraints  # noqa: E402
 import contents  # noqa: E402
 import distributions  # noqa: E402
+import lint  # noqa: E402
 import record  # noqa: E402
 import release  # noqa: E402
 
@@ -94,7 +95,11 @@ def tags(state: release.State) -> None:
             lambda s: (s.root / "dist/pypto_lang-1.2.3-py3-none-any.whl").unlink(),
             ["other files", "no wheel of pypto-lang"],
         ),
-        (lambda s: os.environ.pop("TWINE_REPOSITORY_URL"), ["a stranger's name on the public index"]),
+        (lambda s: os.environ.pop("TWINE_REPOSITORY_URL"), ["names no index"]),
+        (lambda s: record.forget("lint"), ["that lint passed"]),
+        (lambda s: (record.RECORDS / "tests.json").write_text('{"commit": '), ["that tests passed"]),
+        (lambda s: (record.RECORDS / "tests.json").write_text("[]"), ["that tests passed"]),
+        (lambda s: (record.RECORDS / "wheels.json").write_text('{"files": {}}'), ["no record that wheels and sdists"]),
         (tags, ["the tag v1.2.3 is there already"]),
     ],
 )
@@ -104,11 +109,82 @@ def test_what_is_missing_is_named_with_what_to_do(
     spoil: Callable[[release.State], object],
     said: Iterable[str],
 ) -> None:
-    monkeypatch.delenv("TWINE_REPOSITORY", raising=False)
     spoil(state)
     lines = missing(state)
     for line, part in zip(lines, said, strict=True):
         assert part in line
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ("", "names no index"),
+        (" ", "names no index"),
+        ("pypi", "names no index"),
+        ("https://", "names no index"),
+        ("https://upload.pypi.org/legacy/", "names upload.pypi.org"),
+        ("https://UPLOAD.PyPI.org:443/legacy/", "names upload.pypi.org"),
+        ("https://test.pypi.org/legacy/", "names test.pypi.org"),
+        ("https://pypi.org./legacy/", "names pypi.org"),
+        ("https://pypi.python.org/pypi", "names pypi.python.org"),
+        ("https://pypi.org.example.org/legacy/", None),
+        ("http://127.0.0.1:8080/", None),
+    ],
+)
+@pytest.mark.parametrize("name", ["pypi", "testpypi", "ours", ""])
+def test_the_index_is_an_address_that_is_not_public(
+    state: release.State, monkeypatch: pytest.MonkeyPatch, address: str, said: str | None, name: str
+) -> None:
+    monkeypatch.setenv("TWINE_REPOSITORY", name)
+    monkeypatch.setenv("TWINE_REPOSITORY_URL", address)
+    lines = missing(state)
+    assert len(lines) == (said is not None)
+    assert all(f"TWINE_REPOSITORY_URL {said}" in line for line in lines)
+
+
+def test_what_a_check_could_not_run_is_said(
+    state: release.State, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record.passed("tests", COMMIT, not_run=["Miri: not installed"])
+    monkeypatch.setattr(release, "here", lambda: state)
+    monkeypatch.setattr(release, "missing", lambda state: [])
+    monkeypatch.setattr(sys, "argv", ["release.py"])
+    assert release.main() == 0
+    assert "not run  tests: Miri: not installed" in capsys.readouterr().out
+    assert release.not_run(release.State(state.root, state.version, "b" * 40)) == []
+
+
+@pytest.mark.parametrize(
+    ("failing", "began", "now", "recorded"),
+    [
+        (None, COMMIT, COMMIT, True),
+        (None, COMMIT, "b" * 40, False),
+        (None, None, COMMIT, False),
+        *((step, COMMIT, COMMIT, False) for step in lint.STEPS),
+    ],
+)
+def test_lint_is_recorded_only_where_every_step_passed_on_one_commit(
+    state: release.State,
+    monkeypatch: pytest.MonkeyPatch,
+    failing: str | None,
+    began: str | None,
+    now: str | None,
+    recorded: bool,
+) -> None:
+    steps: list[str] = []
+    commits = iter([began, now])
+
+    def run(command: list[str], **options: object) -> subprocess.CompletedProcess[str]:
+        assert record.of("lint", COMMIT) is None  # what was recorded before holds no longer
+        steps.append(command[-1].removeprefix("lint:"))
+        return subprocess.CompletedProcess(command, 3 if steps[-1] == failing else 0)
+
+    monkeypatch.setattr(shutil, "which", lambda name: name)
+    monkeypatch.setattr(subprocess, "run", run)
+    monkeypatch.setattr(record, "commit", lambda: next(commits))
+    assert lint.main() == (3 if failing else 0)
+    assert tuple(steps) == (lint.STEPS[: lint.STEPS.index(failing) + 1] if failing else lint.STEPS)
+    assert (record.of("lint", COMMIT) is not None) == recorded
 
 
 def test_a_changed_working_tree_is_refused(state: release.State) -> None:
@@ -160,7 +236,7 @@ def test_a_record_is_kept_of_one_clean_commit_from_beginning_to_end(
     monkeypatch.setattr(record, "RECORDS", tmp_path / "records")
     monkeypatch.setattr(record, "commit", lambda: COMMIT)
     assert record.passed("tests", COMMIT)
-    assert record.of("tests", COMMIT) == {}
+    assert record.of("tests", COMMIT) == record.Record(COMMIT)
     assert record.of("tests", "b" * 40) is None
     monkeypatch.setattr(record, "commit", lambda: now)
     assert not record.passed("tests", began)

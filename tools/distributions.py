@@ -210,13 +210,19 @@ def digests(files: Iterable[Path]) -> dict[str, str]:
     return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
 
 
-def not_run(interpreters: dict[str, Path]) -> str:
+def not_run(interpreters: dict[str, Path]) -> list[str]:
     missing = [f"Python {wanted}: not on this machine" for wanted in pythons.WANTED if wanted not in interpreters]
-    return "".join(f"\nnot run: {line}" for line in [*missing, "free-threaded Pythons: no wheel is made for them"])
+    return [*missing, "free-threaded Pythons: no wheel is made for them"]
+
+
+def closing(line: str, interpreters: dict[str, Path]) -> str:
+    """The last lines of a command: what passed, then what could not be tried."""
+    return "".join([line, *(f"\nnot run: {what}" for what in not_run(interpreters))])
 
 
 def wheels() -> None:
     """Fill dist/ anew."""
+    record.forget("wheels")
     began = record.commit()
     interpreters = pythons.found()
     shutil.rmtree(DIST, ignore_errors=True)
@@ -224,8 +230,8 @@ def wheels() -> None:
     files = fill(DIST, interpreters, oldest_glibc())
     print("\n".join(f"    {file.name}" for file in files), flush=True)
     count = check_all(DIST, interpreters)
-    record.passed("wheels", began, digests(files))
-    print(f"wheels: {len(files)} files, {count} installations passed, 0 failed{not_run(interpreters)}")
+    record.passed("wheels", began, digests(files), not_run(interpreters))
+    print(closing(f"wheels: {len(files)} files, {count} installations passed, 0 failed", interpreters))
 
 
 def sdists() -> None:
@@ -243,7 +249,7 @@ def sdists() -> None:
 def check_dist() -> None:
     interpreters = pythons.found()
     constraints.write(DIST)
-    print(f"check: {check_all(DIST, interpreters)} installations passed, 0 failed{not_run(interpreters)}")
+    print(closing(f"check: {check_all(DIST, interpreters)} installations passed, 0 failed", interpreters))
 
 
 if __name__ == "__main__":

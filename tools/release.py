@@ -19,6 +19,7 @@ import tomllib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import constraints
 import contents
@@ -28,6 +29,8 @@ import record
 ROOT = Path(__file__).resolve().parent.parent
 CRATE = "simpler-ipc"
 LIMIT_S = distributions.LIMIT_S
+PUBLIC = ("pypi.org", "python.org", "pythonhosted.org")
+"""Where the public indexes are, that for tests, too."""
 
 
 @dataclass(frozen=True)
@@ -85,15 +88,15 @@ def repository(state: State) -> Iterable[str]:
 
 def passed_tests(state: State) -> Iterable[str]:
     for name, command in (("tests", "hatch run test"), ("lint", "hatch run lint")):
-        if state.commit is None or record.of(name, state.commit) is None:
+        if record.of(name, state.commit) is None:
             yield f"no record that {name} passed on this commit. Run: {command}"
 
 
 def distributions_of_this_commit(state: State) -> Iterable[str]:
-    recorded = record.of("wheels", state.commit) if state.commit else None
+    recorded = record.of("wheels", state.commit)
     if recorded is None:
         yield "no record that wheels and sdists were made and installed on this commit. Run: hatch run wheels"
-    elif recorded != distributions.digests(state.files):
+    elif recorded.files != distributions.digests(state.files):
         yield "dist/ holds other files than `hatch run wheels` left there. Run it again"
     for file in state.files:
         yield from contents.faults(file)
@@ -122,8 +125,16 @@ def accepted(state: State, *command: str | Path) -> Iterable[str]:
 
 
 def index_is_ours(state: State) -> Iterable[str]:
-    if not {"TWINE_REPOSITORY_URL", "TWINE_REPOSITORY"} & set(os.environ):
-        yield "simpler-core is a stranger's name on the public index. Set TWINE_REPOSITORY_URL to an index that is ours"
+    """An address is asked for: a name, of TWINE_REPOSITORY, stands for one that only twine's configuration tells."""
+    address = urlsplit(os.environ.get("TWINE_REPOSITORY_URL", "").strip())
+    host = (address.hostname or "").rstrip(".")
+    if address.scheme not in ("http", "https") or not host:
+        said = "names no index"
+    elif any(host == public or host.endswith(f".{public}") for public in PUBLIC):
+        said = f"names {host}, where simpler-core is a stranger's"
+    else:
+        return
+    yield f"TWINE_REPOSITORY_URL {said}. Set it to the address of an index that is ours"
 
 
 def twine_accepts(state: State) -> Iterable[str]:
@@ -175,6 +186,12 @@ def missing(state: State, checks: Iterable[tuple[str, Callable[[State], Iterable
     return found
 
 
+def not_run(state: State) -> list[str]:
+    """What the checks that passed on this commit could not run where they ran."""
+    records = {name: record.of(name, state.commit) for name in ("tests", "lint", "wheels")}
+    return [f"{name}: {line}" for name, found in records.items() if found is not None for line in found.not_run]
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--publish", action="store_true", help="publish, if every check passes")
@@ -182,6 +199,8 @@ def main() -> int:
     state = here()
     print(f"simpler {state.version} at {state.commit or 'no commit'}")
     lines = missing(state)
+    for line in not_run(state):
+        print(f" not run  {line}")
     print(f"\n{'this publishes' if publish and not lines else 'would publish'}:")
     for command in commands(state):
         print("    " + shlex.join(command))
