@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import cpp_build
@@ -164,6 +165,48 @@ class TestWhatIsRunAgain:
         assert suites.states() == {}
 
 
+class TestWhatIsRemembered:
+    class Runner:
+        """Runs nothing: a suite passes, after something has happened."""
+
+        def __init__(self, meanwhile: Callable[[], object] = lambda: None) -> None:
+            self._meanwhile = meanwhile
+
+        def prepare(self, names: list[str]) -> None: ...
+
+        def beforehand(self, suite: str) -> float:
+            return 0.0
+
+        def run(self, suite: str) -> int:
+            self._meanwhile()
+            return 0
+
+    @pytest.fixture(autouse=True)
+    def _records(self, checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(suites, "PASSED", checkout / "build" / "passed.json")
+        monkeypatch.setattr(report, "FOLDER", checkout / "build")
+        (checkout / ".gitignore").write_text("build/\n")
+
+    def test_a_suite_that_passed(self) -> None:
+        suites.run_all(self.Runner(), ["core"], full=False, remember=True)
+        assert suites.remembered()["core"]["states"][0] == suites.states()["core"]
+
+    def test_not_one_whose_sources_changed_while_it_ran(self, checkout: Path) -> None:
+        source = checkout / "packages/simpler-core/src/simpler/worker.py"
+        runner = self.Runner(lambda: source.write_text("# mended meanwhile"))
+        suites.run_all(runner, ["core", "chia"], full=False, remember=True)
+        assert set(suites.remembered()) == {"chia"}
+
+    def test_not_one_that_ran_in_part(self) -> None:
+        suites.run_all(self.Runner(), ["core"], full=False, remember=False)
+        assert suites.remembered() == {}
+
+    def test_one_that_passed_in_full_as_one_that_passed(self) -> None:
+        suites.run_all(self.Runner(), ["core"], full=True, remember=True)
+        assert suites.states()["core"] in suites.remembered()["core"]["states"]
+        assert suites.states(full=True)["core"] in suites.remembered()["core"]["states"]
+
+
 class TestWhatIsBuiltAgain:
     def test_a_module_whose_sources_changed(self, checkout: Path) -> None:
         rust, cpp = develop.sources("simpler-ipc"), develop.sources("simpler-runtime")
@@ -265,9 +308,9 @@ class TestReports:
     ) -> None:
         report.not_run("tests under Miri", "it is not installed")
         results = {"ipc": (1, 10.0), "runtime": (0, 200.0)}
-        known = {suite: {"at": 0.0, "not_run": {}} for suite in suites.SUITES}
+        unchanged = dict.fromkeys(["core", "lang", "chia", "house"], 0.0)
         capsys.readouterr()
-        assert suites.summary(results, known) == 1
+        assert suites.summary(results, {suite: report.read(suite) for suite in suites.SUITES}, unchanged) == 1
         lines = capsys.readouterr().out.splitlines()
         assert any(line.split()[:3] == ["FAILED", "(1)", "ipc"] for line in lines)
         assert any("runtime" in line and "EXCEEDS its budget of 180 s" in line for line in lines)

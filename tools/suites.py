@@ -205,6 +205,29 @@ def remembered() -> dict[str, dict[str, Any]]:
         return {}
 
 
+def run_all(runner: Runner, suites: list[str], full: bool, remember: bool) -> dict[str, tuple[int, float]]:
+    """Run suites; exit status and seconds of each.
+
+    What passed is remembered, unless something that it depends on changed meanwhile.
+    """
+    before, plain = states(full), states()  # what passes in full has passed
+    known = remembered()
+    results = {}
+    runner.prepare(suites)
+    for number, suite in enumerate(suites, 1):
+        print(f"\n━━ {number}/{len(suites)} {suite}", flush=True)
+        start = time.time()
+        code = runner.run(suite)
+        results[suite] = code, time.time() - start + runner.beforehand(suite)
+        known.pop(suite, None)
+        if code == 0 and remember and suite in before and states(full).get(suite) == before[suite]:
+            not_run = report.read(suite).not_run
+            known[suite] = {"states": [before[suite], plain[suite]], "at": start, "not_run": not_run}
+        PASSED.parent.mkdir(parents=True, exist_ok=True)
+        PASSED.write_text(json.dumps(known))
+    return results
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--again", action="store_true", help="also what did not change since it passed")
@@ -218,54 +241,43 @@ def main() -> int:
     if hatch is None:
         print("missing: hatch. Install it with:\n    pip install hatch", file=sys.stderr)
         return 1
-    before = states(chosen.all)
-    plain = states()  # what passes in full has passed
-    known = remembered()
-    passed = [suite for suite in SUITES if suite in before and before[suite] in known.get(suite, {}).get("states", [])]
     whole = not arguments and not os.environ.get("PYTEST_ADDOPTS")
+    now, known, began = states(chosen.all), remembered(), record.commit()
+    record.forget("tests")
+    unchanged = [suite for suite in SUITES if suite in now and now[suite] in known.get(suite, {}).get("states", [])]
     if chosen.again or not whole:
-        passed = []
-    began = record.commit()
+        unchanged = []
     adopt_orphans()
     for asked in (signal.SIGTERM, signal.SIGHUP):  # by somebody; by a terminal that is gone
         signal.signal(asked, interrupted)
-    todo = [suite for suite in SUITES if suite not in passed]
-    results: dict[str, tuple[int, float]] = {}
     runner = Runner(hatch, chosen.all, arguments)
     try:
-        runner.prepare(todo)
-        for number, suite in enumerate(todo, 1):
-            print(f"\n━━ {number}/{len(todo)} {suite}", flush=True)
-            start = time.time()
-            code = runner.run(suite)
-            results[suite] = code, time.time() - start + runner.beforehand(suite)
-            known.pop(suite, None)
-            if code == 0 and whole and suite in before and states(chosen.all).get(suite) == before[suite]:
-                known[suite] = {
-                    "states": [before[suite], plain[suite]],
-                    "at": start,
-                    "not_run": report.read(suite).not_run,
-                }
-            PASSED.parent.mkdir(parents=True, exist_ok=True)
-            PASSED.write_text(json.dumps(known))
+        todo = [suite for suite in SUITES if suite not in unchanged]
+        results = run_all(runner, todo, chosen.all, remember=whole)
     except KeyboardInterrupt:
         print("\ninterrupted", file=sys.stderr)
         return 130
     finally:
         runner.close()
-    failed = summary(results, known)
+    reports = {suite: report.read(suite) for suite in SUITES}
+    for suite in unchanged:  # what other commands have written there since is of another run
+        reports[suite].not_run = known[suite]["not_run"]
+    failed = summary(results, reports, {suite: known[suite]["at"] for suite in unchanged})
     if not failed and whole and began is not None:
-        record.passed("tests", began)  # `hatch run release` asks for it
+        record.passed("tests", began, not_run=report.not_run_lines(reports)[1:])  # `hatch run release` asks for it
     return failed
 
 
-def summary(results: dict[str, tuple[int, float]], known: dict[str, dict[str, Any]]) -> int:
-    """Print what became of each suite, and last what could not be run here; the exit status of it all."""
+def summary(
+    results: dict[str, tuple[int, float]], reports: dict[str, report.Report], unchanged: dict[str, float]
+) -> int:
+    """Print what became of each suite, and last what could not be run here; the exit status of it all.
+
+    Args:
+        results: exit status and seconds of those that ran.
+        unchanged: when those that did not run again passed, in seconds since the epoch.
+    """
     print("\n━━ summary")
-    reports = {suite: report.read(suite) for suite in SUITES}
-    for suite in SUITES:
-        if suite not in results:  # what other commands have written there since is of another run
-            reports[suite].not_run = known[suite]["not_run"]
     for suite in results:
         for line in reports[suite].coverage:
             print(f"  {line}")
@@ -274,8 +286,8 @@ def summary(results: dict[str, tuple[int, float]], known: dict[str, dict[str, An
             code, seconds = results[suite]
             over = f"  EXCEEDS its budget of {report.BUDGET_S} s" if seconds > report.BUDGET_S else ""
             print(f"{'passed' if code == 0 else f'FAILED ({code})':>12}  {suite:8} {seconds:6.0f} s{over}")
-        else:
-            at = time.strftime("%Y-%m-%d %H:%M", time.localtime(known[suite]["at"]))
+        elif suite in unchanged:
+            at = time.strftime("%Y-%m-%d %H:%M", time.localtime(unchanged[suite]))
             print(f"{'unchanged':>12}  {suite:8} passed at {at}; hatch run test --again runs it once more")
     failed = sum(code != 0 for code, _ in results.values())
     print(f"suites: {len(SUITES) - failed} passed, {failed} failed")
