@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import io
+import re
 import shutil
 import sys
 import tarfile
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 from hatchling.metadata.core import ProjectMetadata
 from hatchling.plugin.manager import PluginManager
+from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.append(str(ROOT / "tools"))
@@ -158,7 +160,18 @@ def test_in_a_checkout_siblings_are_the_folders_beside(package: str, monkeypatch
     monkeypatch.delenv("SIMPLER_SIBLINGS", raising=False)
     found = {name: text for name, text in asks_for(ROOT / "packages" / package).items() if name in constraints.NAMES}
     siblings = SIBLINGS.get(package, {"simpler-core"})
-    assert found == {name: f"{name} @ {(ROOT / 'packages' / name).as_uri()}" for name in siblings}
+    assert found == {name: f"{name} @ {(ROOT / 'packages' / name).as_uri()}/." for name in siblings}
+
+
+@pytest.mark.parametrize("package", ["simpler-core", "pypto-lang", "chia-flow"])
+def test_older_pips_do_not_keep_what_they_built_of_a_sibling(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SIMPLER_SIBLINGS", raising=False)
+    references = [Requirement(text).url for text in asks_for(ROOT / "packages" / package).values() if "@" in text]
+    assert references
+    for reference in references:
+        last = str(reference).rstrip("/").rsplit("/", 1)[1]
+        assert re.search("([a-z0-9_.]+)-([a-z0-9_.!+-]+)", last) is None  # NAME-VERSION, as pip 23.2.1 and 24.2 look
+        assert (Path(str(reference).removeprefix("file://")) / "pyproject.toml").exists()
 
 
 @pytest.mark.parametrize("package", ["simpler-core", "pypto-lang", "chia-flow"])
