@@ -23,6 +23,7 @@ import strangers  # noqa: E402
 
 VERSION = "0.1.0"
 OURS = "Ours"
+CORE = ("simpler-core", "simpler-ipc", "simpler-runtime")
 PLATFORM = sysconfig.get_platform().replace("-", "_").replace(".", "_")
 PYTHONS = pythons.found()
 # The shape of the real ones: names, what they ask for, which Pythons their wheels are for.
@@ -41,12 +42,16 @@ TAGS = {
 def dist() -> Iterator[Path]:
     """A folder as `hatch run wheels` leaves it, of wheels without code; its name wants quoting in a URL."""
     with tempfile.TemporaryDirectory(prefix="dist of #1 ") as temporary:
-        for name in constraints.NAMES:
-            for tag in TAGS.get(name, ["py3-none-any"]):
-                file, content = strangers.wheel(name, VERSION, summary=OURS, requires=REQUIRES.get(name, ()), tag=tag)
-                (Path(temporary) / file).write_bytes(content)
-        constraints.write(Path(temporary))
+        make(Path(temporary), OURS)
         yield Path(temporary)
+
+
+def make(folder: Path, summary: str) -> None:
+    for name in constraints.NAMES:
+        for tag in TAGS.get(name, ["py3-none-any"]):
+            file, content = strangers.wheel(name, VERSION, summary=summary, requires=REQUIRES.get(name, ()), tag=tag)
+            (folder / file).write_bytes(content)
+    constraints.write(folder)
 
 
 @pytest.fixture(scope="module")
@@ -57,12 +62,16 @@ def index() -> Iterator[str]:
 
 
 def install(installer: str, python: Path, into: Path, *arguments: str | Path) -> dict[str, str]:
-    """Install into a new environment, from no place but those named; summaries of what it has then, by name."""
+    """Install into an environment, made if there is none, from no place but those named.
+
+    Returns the summaries of what it has then, by name.
+    """
     # What a machine has configured for its installers would be another place.
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("PIP_", "UV_"))}
     environment |= {"PIP_CONFIG_FILE": os.devnull, "UV_NO_CONFIG": "1"}
     uv = Path(sys.executable).with_name("uv")
-    subprocess.run([uv, "venv", "-q", "--python", python, into], check=True, env=environment, timeout=120)
+    if not into.exists():
+        subprocess.run([uv, "venv", "-q", "--python", python, into], check=True, env=environment, timeout=120)
     there = into / "bin" / "python"
     command: list[str | Path] = (
         [sys.executable, "-m", "pip", "--python", there, "install", "--disable-pip-version-check", "-q"]
@@ -101,6 +110,41 @@ def test_without_constraints_a_stranger_is_installed(dist: Path, index: str, tmp
         *("--index-url", index, "--find-links", dist.as_uri(), "pypto-lang"),
     )
     assert strangers.SUMMARY in found.values()
+
+
+# What docs/install.md says of an environment that is not new: only uv looks where the version that is there came from.
+REPLACES = [("pip", [], False), ("pip", ["--force-reinstall"], True), ("uv", [], True)]
+
+
+@pytest.mark.parametrize(("installer", "options", "replaced"), REPLACES)
+def test_a_stranger_of_our_version_that_is_there_already(
+    dist: Path, index: str, tmp_path: Path, installer: str, options: list[str], replaced: bool
+) -> None:
+    venv, wanted = tmp_path / "venv", "simpler-core"
+    there = install("uv", Path(sys.executable), venv, "--index-url", index, *(f"{n}=={VERSION}" for n in CORE))
+    assert there == dict.fromkeys(CORE, strangers.SUMMARY)
+    arguments = ["--index-url", index, *options, "-c", str(dist / "constraints.txt"), wanted]
+    found = install(installer, Path(sys.executable), venv, *arguments)
+    assert found == dict.fromkeys(CORE, OURS if replaced else strangers.SUMMARY)
+
+
+@pytest.mark.parametrize(("installer", "options", "replaced"), REPLACES)
+def test_files_that_were_made_again_at_the_same_version(
+    tmp_path: Path, installer: str, options: list[str], replaced: bool
+) -> None:
+    dist, venv = tmp_path / "dist", tmp_path / "venv"
+    dist.mkdir()
+    arguments = ["--no-index", *options, "-c", str(dist / "constraints.txt"), "simpler-core"]
+    for summary in ("First", "Second"):
+        make(dist, summary)
+        found = install(installer, Path(sys.executable), venv, *arguments)
+    assert found == dict.fromkeys(CORE, "Second" if replaced else "First")
+
+
+def test_what_is_documented_for_an_environment_that_is_not_new() -> None:
+    assert (
+        "pip install --force-reinstall -c dist/constraints.txt simpler-core" in (ROOT / "docs/install.md").read_text()
+    )
 
 
 def named(folder: Path, *files: str) -> dict[str, list[str]]:

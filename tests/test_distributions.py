@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import importlib
 import io
+import os
+import re
 import shutil
+import signal
+import subprocess
 import sys
 import tarfile
 import tomllib
@@ -15,6 +19,7 @@ from typing import Any
 import pytest
 from hatchling.metadata.core import ProjectMetadata
 from hatchling.plugin.manager import PluginManager
+from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.append(str(ROOT / "tools"))
@@ -158,7 +163,18 @@ def test_in_a_checkout_siblings_are_the_folders_beside(package: str, monkeypatch
     monkeypatch.delenv("SIMPLER_SIBLINGS", raising=False)
     found = {name: text for name, text in asks_for(ROOT / "packages" / package).items() if name in constraints.NAMES}
     siblings = SIBLINGS.get(package, {"simpler-core"})
-    assert found == {name: f"{name} @ {(ROOT / 'packages' / name).as_uri()}" for name in siblings}
+    assert found == {name: f"{name} @ {(ROOT / 'packages' / name).as_uri()}/." for name in siblings}
+
+
+@pytest.mark.parametrize("package", ["simpler-core", "pypto-lang", "chia-flow"])
+def test_older_pips_do_not_keep_what_they_built_of_a_sibling(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SIMPLER_SIBLINGS", raising=False)
+    references = [Requirement(text).url for text in asks_for(ROOT / "packages" / package).values() if "@" in text]
+    assert references
+    for reference in references:
+        last = str(reference).rstrip("/").rsplit("/", 1)[1]
+        assert re.search("([a-z0-9_.]+)-([a-z0-9_.!+-]+)", last) is None  # NAME-VERSION, as pip 23.2.1 and 24.2 look
+        assert (Path(str(reference).removeprefix("file://")) / "pyproject.toml").exists()
 
 
 @pytest.mark.parametrize("package", ["simpler-core", "pypto-lang", "chia-flow"])
@@ -200,3 +216,63 @@ def test_what_can_not_be_tried_is_named() -> None:
     assert said.startswith("all passed\n")
     assert missing == [f"not run: Python {version}: not on this machine" for version in ("3.12", "3.14")]
     assert free_threaded.startswith("not run: free-threaded")
+
+
+@pytest.mark.parametrize("ending", [KeyboardInterrupt, SystemExit])
+def test_dist_stays_as_it_was_where_making_it_anew_is_ended(tmp_path: Path, ending: type[BaseException]) -> None:
+    folder, fresh = tmp_path / "dist", tmp_path / "build" / "dist"
+    folder.mkdir()
+    (folder / "old").touch()
+
+    def ended() -> None:
+        with distributions.replacing(folder, fresh):
+            (fresh / "new").touch()
+            raise ending
+
+    with pytest.raises(ending):
+        ended()
+    assert [path.name for path in folder.iterdir()] == ["old"]
+    assert list(fresh.parent.iterdir()) == []
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_dist_is_replaced_as_a_whole(tmp_path: Path, there: bool) -> None:
+    folder, fresh = tmp_path / "dist", tmp_path / "build" / "dist"
+    if there:
+        folder.mkdir()
+        (folder / "old").touch()
+    fresh.mkdir(parents=True)
+    (fresh / "left by one that was killed").touch()
+    with distributions.replacing(folder, fresh):
+        (fresh / "new").touch()
+        assert [path.name for path in folder.glob("*")] == ["old"] * there
+    assert [path.name for path in folder.iterdir()] == ["new"]
+    assert list(fresh.parent.iterdir()) == []
+
+
+# Makes a temporary folder, and starts a process that has a child; both hold the pipe open.
+INTERRUPTED = """
+import pathlib, signal, sys, tempfile
+import distributions
+def command():
+    with tempfile.TemporaryDirectory(dir=sys.argv[1]):
+        distributions.run("sh", "-c", "exec 3>$0/pipe; sleep 1000 & echo started >&3; wait", sys.argv[1])
+signal.signal(signal.SIGINT, signal.default_int_handler)  # also where the tests run in the background
+distributions.COMMANDS["test"] = command
+distributions.TURN = pathlib.Path(sys.argv[1], "turn.lock")
+sys.exit(distributions.main("test"))
+"""
+
+
+@pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM])
+def test_what_is_interrupted_says_so_and_leaves_nothing(tmp_path: Path, by: signal.Signals) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    command = [sys.executable, "-c", INTERRUPTED, tmp_path]
+    with subprocess.Popen(command, cwd=ROOT / "tools", stderr=subprocess.PIPE, text=True) as process:
+        with (tmp_path / "pipe").open() as pipe:
+            assert pipe.readline() == "started\n"
+            process.send_signal(by)
+            assert pipe.read() == ""  # ends only with the last process that holds it open
+        _, said = process.communicate(timeout=60)
+    assert (process.returncode, said) == (130, "\ninterrupted\n")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["pipe", "turn.lock"]

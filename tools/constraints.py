@@ -3,8 +3,8 @@
     python tools/constraints.py [FOLDER]      (dist, if none is named)
 
 An index may know a stranger by the name of one of ours, at a higher version, and pip prefers the higher version
-wherever it finds it. A constraint with a direct reference leaves no choice: `pip install -c dist/constraints.txt NAME`,
-or the same with uv, takes that file, for NAME as for whatever NAME asks for.
+wherever it finds it. In a new environment a direct reference leaves no choice: `pip install -c dist/constraints.txt
+NAME`, or the same with uv, takes that file, for NAME as for whatever NAME asks for.
 """
 
 from __future__ import annotations

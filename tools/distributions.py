@@ -7,22 +7,27 @@
 
 Wheels are built from the sdists, outside the checkout: so an sdist is known to build, and nothing is written where
 another command works. While ours are installed, an index offers strangers by our names, at a higher version.
+dist/ changes only when all of it is made and proven: whatever ends `wheels` before leaves it as it was.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.util
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import tarfile
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
+from typing import NoReturn
 
 import constraints
 import contents
@@ -33,9 +38,11 @@ from turns import turn
 
 ROOT = Path(__file__).resolve().parent.parent
 DIST = ROOT / "dist"
+FRESH = ROOT / "build" / "dist"  # what becomes dist/
 TURN = ROOT / "build" / "wheels.lock"  # of its own: nothing here is built where another command builds
 SMOKE = ROOT / "tools" / "smoke"
 LIMIT_S = 1800  # what takes longer hangs: the slowest, a build of the C++ module, takes some minutes
+GRACE_S = 10  # for what is told to end to remove its temporary files
 
 
 @dataclass(frozen=True)
@@ -69,13 +76,42 @@ def run(*command: str | Path, cwd: Path | None = None, variables: dict[str, str]
     """Run a command, with more variables; its output, or SystemExit with that output when it fails."""
     environment = os.environ | {"SIMPLER_SIBLINGS": "pinned"} | (variables or {})
     words = [str(part) for part in command]
-    try:
-        done = subprocess.run(words, cwd=cwd, text=True, capture_output=True, env=environment, timeout=LIMIT_S)
-    except subprocess.TimeoutExpired as error:
-        raise SystemExit(f"{shlex.join(words)}\nhangs: it was ended after {LIMIT_S} s") from error
-    if done.returncode != 0:
-        raise SystemExit(f"{shlex.join(words)}\n{done.stdout}{done.stderr}\nexit status {done.returncode}")
-    return done.stdout
+    # A process group of its own, so that the compilers that it starts end with it.
+    with subprocess.Popen(
+        words,
+        cwd=cwd,
+        env=environment,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        process_group=0,
+    ) as process:
+        try:
+            out, err = process.communicate(timeout=LIMIT_S)
+        except subprocess.TimeoutExpired as error:
+            end(process)
+            raise SystemExit(f"{shlex.join(words)}\nhangs: it was ended after {LIMIT_S} s") from error
+        except BaseException:
+            end(process)
+            raise
+    if process.returncode != 0:
+        raise SystemExit(f"{shlex.join(words)}\n{out}{err}\nexit status {process.returncode}")
+    return out
+
+
+def end(leader: subprocess.Popen[str]) -> None:
+    """End a process and all of its group: those that don't end when told to are killed."""
+    for how in (signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError):  # nobody of the group is left
+            os.killpg(leader.pid, how)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            leader.wait(GRACE_S)
+
+
+def interrupted(number_: int, frame: FrameType | None) -> NoReturn:
+    """SIGTERM ends this as Ctrl-C does: what was started is ended, temporary folders are removed."""
+    raise KeyboardInterrupt
 
 
 def one(folder: Path, pattern: str) -> Path:
@@ -220,17 +256,37 @@ def closing(line: str, interpreters: dict[str, Path]) -> str:
     return "".join([line, *(f"\nnot run: {what}" for what in not_run(interpreters))])
 
 
+@contextlib.contextmanager
+def replacing(folder: Path, fresh: Path) -> Iterator[Path]:
+    """Yield `fresh`, an empty folder on the disk of `folder`, and put it in its place at the end, if nothing fails."""
+    old = fresh.with_name(f"{fresh.name}-before")
+    for left in (fresh, old):  # by one that was killed
+        shutil.rmtree(left, ignore_errors=True)
+    fresh.mkdir(parents=True)
+    try:
+        yield fresh
+        if folder.exists():
+            folder.rename(old)
+        fresh.rename(folder)
+    finally:
+        if old.exists() and not folder.exists():
+            old.rename(folder)
+        for left in (fresh, old):
+            shutil.rmtree(left, ignore_errors=True)
+
+
 def wheels() -> None:
     """Fill dist/ anew."""
     record.forget("wheels")
     began = record.commit()
     interpreters = pythons.found()
-    shutil.rmtree(DIST, ignore_errors=True)
-    DIST.mkdir()
-    files = fill(DIST, interpreters, oldest_glibc())
-    print("\n".join(f"    {file.name}" for file in files), flush=True)
-    count = check_all(DIST, interpreters)
-    record.passed("wheels", began, digests(files), not_run(interpreters))
+    with replacing(DIST, FRESH) as fresh:
+        files = fill(fresh, interpreters, oldest_glibc())
+        print("\n".join(f"    {file.name}" for file in files), flush=True)
+        count = check_all(fresh, interpreters)
+        made = digests(files)
+    constraints.write(DIST)
+    record.passed("wheels", began, made, not_run(interpreters))
     print(closing(f"wheels: {len(files)} files, {count} installations passed, 0 failed", interpreters))
 
 
@@ -252,6 +308,19 @@ def check_dist() -> None:
     print(closing(f"check: {check_all(DIST, interpreters)} installations passed, 0 failed", interpreters))
 
 
+COMMANDS = {"wheels": wheels, "check": check_dist, "sdists": sdists}
+
+
+def main(name: str) -> int:
+    signal.signal(signal.SIGTERM, interrupted)
+    try:
+        with turn(f"distributions.py {name}", TURN):
+            COMMANDS[name]()
+    except KeyboardInterrupt:
+        print("\ninterrupted", file=sys.stderr)
+        return 130
+    return 0
+
+
 if __name__ == "__main__":
-    with turn(f"distributions.py {sys.argv[1]}", TURN):
-        {"wheels": wheels, "check": check_dist, "sdists": sdists}[sys.argv[1]]()
+    sys.exit(main(sys.argv[1]))

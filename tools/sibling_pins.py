@@ -38,4 +38,6 @@ class SiblingPins(MetadataHookInterface):
         folder = Path(self.root).resolve().parent / sibling
         if choice == "pinned" or not (folder / "pyproject.toml").is_file():
             return f"{sibling}=={version}"
-        return f"{sibling} @ {folder.as_uri()}"
+        # pips up to 24.2 keep for good what they built of a folder whose last part looks like NAME-VERSION, as each of
+        # these names does to them, and install it again whatever the folder holds by then. "." does not.
+        return f"{sibling} @ {folder.as_uri()}/."
