@@ -102,7 +102,10 @@
 
 pub mod doorbell;
 pub mod error;
+#[cfg(target_os = "linux")]
+mod forks;
 pub mod heap_ring;
+mod identity;
 pub mod mailbox;
 pub mod named;
 pub mod notifier;

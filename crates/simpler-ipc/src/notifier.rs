@@ -10,6 +10,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crate::error::{Error, Result};
+use crate::mailbox::side::inherited;
 use crate::mailbox::ReplyWaiter;
 use crate::sys;
 use crate::wait::{Interrupted, Patience};
@@ -61,20 +62,34 @@ impl Notifier {
 
     /// From now on the next reply, or a watched peer's death, makes the eventfd readable, once. There is a request in
     /// flight.
-    pub fn arm(&self) {
+    ///
+    /// # Errors
+    /// [`Error::Misused`] in a forked child, which has no such thread.
+    pub fn arm(&self) -> Result<()> {
+        self.check_here()?;
         self.shared.lock().armed = true;
         self.shared.changed.notify_one();
+        Ok(())
     }
 
     /// Makes the eventfd unreadable again.
     ///
     /// # Errors
-    /// What ended the wait if it was no reply: [`Error::PeerDied`], [`Error::Corrupted`].
+    /// What ended the wait if it was no reply: [`Error::PeerDied`], [`Error::Corrupted`]. As [`Notifier::arm`].
     pub fn clear(&self) -> Result<()> {
+        self.check_here()?;
         self.shared.event.reset()?;
         match self.shared.lock().trouble.take() {
             None => Ok(()),
             Some(trouble) => Err(trouble),
+        }
+    }
+
+    /// The eventfd is the parent's too: it would miss what is cleared here.
+    fn check_here(&self) -> Result<()> {
+        match self.pid == sys::current_pid() {
+            true => Ok(()),
+            false => Err(inherited("notifier", self.pid)),
         }
     }
 }

@@ -14,7 +14,10 @@ use crate::peer::Peer;
 use crate::sys;
 
 /// Not an owner: watches and the thread are, so that nothing stays open when they are gone.
-static CURRENT: Mutex<Weak<Watcher>> = Mutex::new(Weak::new());
+#[derive(Debug)]
+pub(crate) struct Current(Weak<Watcher>);
+
+pub(crate) static CURRENT: Mutex<Current> = Mutex::new(Current(Weak::new()));
 
 #[derive(Debug)]
 struct Watcher {
@@ -51,13 +54,13 @@ impl Watch {
     /// When `peer` ends (or at once if it has), it is marked gone and `doorbell` rings.
     pub(crate) fn start(peer: &Peer, doorbell: &Doorbell) -> Result<Self> {
         let mut current = CURRENT.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(watcher) = current.upgrade().filter(|watcher| watcher.is_here()) {
+        if let Some(watcher) = current.0.upgrade().filter(|watcher| watcher.is_here()) {
             if let Some(id) = watcher.add(peer, doorbell)? {
                 return Ok(Watch { watcher, id });
             }
         }
         let watcher = Watcher::start(peer, doorbell)?;
-        *current = Arc::downgrade(&watcher);
+        current.0 = Arc::downgrade(&watcher);
         Ok(Watch { watcher, id: 0 })
     }
 

@@ -9,8 +9,8 @@
 //!   128          128               128         128      128    24 + payload, in 128s
 //! ```
 //!
-//! There are at most one client and one server at a time; several threads of a process share one client through
-//! [`SharedClient`]. Fresh memory is an empty mailbox. A client or server made anew on a used one goes on where its
+//! There are at most one client and one server at a time: a second one is refused while the first lives. Several threads
+//! of a process share one client through [`SharedClient`]. Fresh memory is an empty mailbox. A client or server made anew on a used one goes on where its
 //! predecessor stopped, at whatever moment that was: the frames' words and the count of replies taken tell
 //! (`protocol::frame`), nothing else is kept.
 
@@ -19,6 +19,8 @@ mod reply;
 mod ringer;
 mod server;
 mod shared_client;
+#[cfg_attr(not(target_os = "linux"), allow(dead_code))]
+pub(crate) mod side;
 mod waiters;
 
 pub use client::{Claim, MailboxClient};
@@ -163,7 +165,8 @@ impl Mailbox {
     /// The side that posts requests. The server will ring `doorbell` for each reply, or a bell of the mailbox's own.
     ///
     /// # Errors
-    /// [`Error::Corrupted`].
+    /// [`Error::Misused`] if a client lives already, in this process or in another, or if its process cannot be looked for
+    /// from here (another pid namespace); [`Error::Corrupted`]; [`Error::Os`].
     pub fn client(&self, doorbell: Option<&Doorbell>) -> Result<MailboxClient> {
         MailboxClient::new(self.0.clone(), doorbell)
     }
@@ -171,7 +174,7 @@ impl Mailbox {
     /// The side that answers them. The client will ring `doorbell` for each request, or a bell of the mailbox's own.
     ///
     /// # Errors
-    /// [`Error::Corrupted`].
+    /// As [`Mailbox::client`].
     pub fn server(&self, doorbell: Option<&Doorbell>) -> Result<MailboxServer> {
         MailboxServer::new(self.0.clone(), doorbell)
     }
@@ -271,7 +274,7 @@ impl Lane {
             None => {
                 place.sleep_at(Elsewhere::default());
                 let own: *const Bell = &place.own;
-                Doorbell::with_spin(&self.region, own as usize - self.region.address(), spin)
+                Doorbell::unannounced(&self.region, own as usize - self.region.address(), spin)
             }
         }
     }

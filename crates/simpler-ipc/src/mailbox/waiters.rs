@@ -3,11 +3,11 @@
 use std::sync::atomic::{AtomicU64, Ordering as ProcessOrdering};
 use std::sync::Arc;
 
+use super::side::{inherited, Role};
 use super::{Lane, Turn};
 use crate::doorbell::Doorbell;
 use crate::error::{Error, Result};
 use crate::protocol::frame::Next;
-use crate::protocol::lane::{LaneHeader, Waiting};
 use crate::protocol::sync::Ordering;
 use crate::spin::Spin;
 use crate::wait::{wait_for, Patience};
@@ -50,22 +50,23 @@ impl Progress {
 #[derive(Debug)]
 pub(super) struct LaneWaiter {
     pub(super) lane: Arc<Lane>,
-    own: fn(&LaneHeader) -> &Waiting,
-    other: fn(&LaneHeader) -> &Waiting,
+    role: Role,
     pub(super) watched: Watched,
 }
 
 impl LaneWaiter {
-    /// `own` is where this side waits, at `doorbell` or, after `spin`, at a bell of the mailbox's.
-    pub(super) fn new(
-        lane: Arc<Lane>,
-        own: fn(&LaneHeader) -> &Waiting,
-        other: fn(&LaneHeader) -> &Waiting,
-        doorbell: Option<&Doorbell>,
-        spin: Spin,
-    ) -> Result<Self> {
-        let watched = Watched::new(lane.settle(own(lane.header()), doorbell, spin)?);
-        Ok(LaneWaiter { lane, own, other, watched })
+    /// It waits at `doorbell` or, after `spin`, at a bell of the mailbox's.
+    pub(super) fn new(lane: Arc<Lane>, role: Role, doorbell: Option<&Doorbell>, spin: Spin) -> Result<Self> {
+        let watched = Watched::new(lane.settle(role.own()(lane.header()), doorbell, spin)?);
+        Ok(LaneWaiter { lane, role, watched })
+    }
+
+    /// An error in a child that was forked since: the side is the parent's.
+    fn check_here(&self) -> Result<()> {
+        match self.watched.is_here() {
+            true => Ok(()),
+            false => Err(inherited(&format!("{} of a mailbox", self.role), self.watched.pid())),
+        }
     }
 
     fn wait(
@@ -74,8 +75,9 @@ impl LaneWaiter {
         what: &'static str,
         look: impl FnMut() -> Result<Option<()>>,
     ) -> Result<()> {
+        self.check_here()?;
         let doorbell = self.watched.doorbell();
-        let (own, other) = ((self.own)(self.lane.header()), (self.other)(self.lane.header()));
+        let (own, other) = (self.role.own()(self.lane.header()), self.role.other()(self.lane.header()));
         doorbell.spin().prepare(other.cpu.load(Ordering::Relaxed), &own.cpu);
         wait_for(doorbell.bell(), doorbell.spin(), patience, what, look, || self.watched.check())
     }
@@ -89,6 +91,10 @@ pub struct ReplyWaiter {
 }
 
 impl ReplyWaiter {
+    pub(super) fn check_here(&self) -> Result<()> {
+        self.waiter.check_here()
+    }
+
     /// Waits until the oldest request's reply is there, or was taken meanwhile.
     ///
     /// # Errors

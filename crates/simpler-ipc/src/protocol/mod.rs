@@ -6,6 +6,7 @@ pub mod bell;
 pub mod frame;
 pub mod futex;
 pub mod lane;
+pub mod owner;
 pub mod ring;
 
 /// The atomics in use: the real ones, or loom's models of them.

@@ -3,8 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr::{self, NonNull};
-use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU8, Ordering};
-use std::sync::Once;
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, AtomicU8, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -177,28 +176,83 @@ pub fn leave_cpu() {
     }
 }
 
+/// What is known of this process, until a fork: 0 is not known yet.
 static PID: AtomicI32 = AtomicI32::new(0);
+static START_TIME: AtomicU64 = AtomicU64::new(0);
+static PID_NAMESPACE: AtomicU64 = AtomicU64::new(0);
+/// Whether forks are told of: without that nothing may be remembered.
+static FORKS_KNOWN: AtomicBool = AtomicBool::new(false);
 
-extern "C" fn forget_pid() {
-    PID.store(0, Ordering::Relaxed);
+extern "C" fn before_fork() {
+    crate::forks::before();
 }
 
-/// This process. Asked often enough (is this object's thread in this process?) to be worth remembering until a fork.
+extern "C" fn after_fork_in_parent() {
+    crate::forks::after();
+}
+
+extern "C" fn after_fork_in_child() {
+    PID.store(0, Ordering::Relaxed);
+    START_TIME.store(0, Ordering::Relaxed);
+    PID_NAMESPACE.store(0, Ordering::Relaxed);
+    crate::forks::after();
+}
+
+extern "C" fn register_fork_handlers() {
+    // SAFETY: the handlers are there as long as this library, which is told of forks for as long as it is loaded.
+    let refused =
+        unsafe { libc::pthread_atfork(Some(before_fork), Some(after_fork_in_parent), Some(after_fork_in_child)) };
+    FORKS_KNOWN.store(refused == 0, Ordering::Relaxed);
+}
+
+/// Called when the library is loaded. Registering later would need a lock, which a fork in that moment would copy held.
+#[used]
+#[link_section = ".init_array"]
+static AT_LOAD: extern "C" fn() = register_fork_handlers;
+
+/// This process. Asked by every call (is this object this process's?), so remembered until a fork.
+#[inline]
 pub fn current_pid() -> i32 {
-    static AT_FORK: Once = Once::new();
     match PID.load(Ordering::Relaxed) {
-        0 => {
-            AT_FORK.call_once(|| {
-                // SAFETY: the handler only stores to an atomic, which is allowed in a forked child.
-                let refused = unsafe { libc::pthread_atfork(None, None, Some(forget_pid)) };
-                assert_eq!(refused, 0, "no memory to register a fork handler");
-            });
-            let pid = rustix::process::getpid().as_raw_nonzero().get();
-            PID.store(pid, Ordering::Relaxed);
-            pid
-        }
+        0 => ask_pid(),
         pid => pid,
     }
+}
+
+#[cold]
+fn ask_pid() -> i32 {
+    let pid = rustix::process::getpid().as_raw_nonzero().get();
+    if FORKS_KNOWN.load(Ordering::Relaxed) {
+        PID.store(pid, Ordering::Relaxed);
+    }
+    pid
+}
+
+/// What `ask` answers, remembered until a fork.
+fn remembered(place: &AtomicU64, ask: impl FnOnce() -> Result<u64>) -> Result<u64> {
+    match place.load(Ordering::Relaxed) {
+        0 => {
+            let answer = ask()?;
+            if FORKS_KNOWN.load(Ordering::Relaxed) {
+                place.store(answer, Ordering::Relaxed);
+            }
+            Ok(answer)
+        }
+        known => Ok(known),
+    }
+}
+
+/// When this process started, in clock ticks since boot; 0 where there is no /proc to tell.
+pub fn own_start_time() -> Result<u64> {
+    remembered(&START_TIME, || Ok(super::process_start_time(current_pid())?.unwrap_or(0)))
+}
+
+/// In which pid namespace this process is; [`UNKNOWN_NAMESPACE`] where there is no /proc to tell.
+pub fn own_pid_namespace() -> Result<u64> {
+    remembered(&PID_NAMESPACE, || match super::pid_namespace() {
+        Err(Error::UnsupportedPlatform { .. }) => Ok(super::UNKNOWN_NAMESPACE),
+        namespace => namespace,
+    })
 }
 
 /// Whether this is the thread that the process began with: the one the kernel prefers to give signals to.

@@ -69,6 +69,14 @@ pub fn current_pid() -> i32 {
     std::process::id() as i32
 }
 
+pub fn own_start_time() -> Result<u64> {
+    unsupported("a mailbox")
+}
+
+pub fn own_pid_namespace() -> Result<u64> {
+    unsupported("a mailbox")
+}
+
 pub fn on_main_thread() -> bool {
     true
 }
