@@ -1,10 +1,12 @@
 //! Linux: memfd, futex, pidfd, eventfd.
 
+use std::ffi::{c_void, CStr};
 use std::io;
+use std::mem::{ManuallyDrop, MaybeUninit};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::panic::{self, AssertUnwindSafe};
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, AtomicU8, Ordering};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use rustix::event::{eventfd, poll, EventfdFlags, PollFd, PollFlags};
@@ -156,7 +158,7 @@ pub fn current_cpu() -> Option<u32> {
 
 /// How often the kernel has taken the CPU from this thread for another; it wraps.
 pub fn preemptions() -> u32 {
-    let mut usage = std::mem::MaybeUninit::<libc::rusage>::zeroed();
+    let mut usage = MaybeUninit::<libc::rusage>::zeroed();
     // SAFETY: the call fills the struct it is given; a zeroed one is valid should it fail, which it cannot with RUSAGE_THREAD.
     unsafe {
         libc::getrusage(libc::RUSAGE_THREAD, usage.as_mut_ptr());
@@ -370,28 +372,86 @@ impl AsFd for Nudge {
     }
 }
 
-/// Starts a thread in which no signal handler ever runs, so that signals reach the threads that wait for them.
-pub fn spawn_without_signals(name: &str, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
-    let mask = |how, set: &libc::sigset_t| {
-        let mut old = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
-        // SAFETY: `set` is initialised, `old` is written before the call returns 0, which it does for a valid `how`.
-        unsafe {
-            let refused = libc::pthread_sigmask(how, set, old.as_mut_ptr());
-            assert_eq!(refused, 0, "pthread_sigmask with a valid argument");
-            old.assume_init()
+/// A thread in which no signal handler ever runs, so that signals reach the threads that wait for them. One that is not
+/// joined goes on by itself.
+///
+/// None of the standard library's: that one notes the stack of each thread in a list behind a lock, which a fork in that
+/// moment copies held, and no thread can be started in the child.
+#[derive(Debug)]
+pub struct Thread {
+    id: libc::pthread_t,
+    pid: i32,
+    name: &'static CStr,
+}
+
+type Body = Box<dyn FnOnce() + Send>;
+
+extern "C" fn run_body(body: *mut c_void) -> *mut c_void {
+    // SAFETY: `Thread::spawn` made it of a box, for this thread alone.
+    let body = unsafe { Box::from_raw(body.cast::<Body>()) };
+    let done = panic::catch_unwind(AssertUnwindSafe(body));
+    match done {
+        Ok(()) => ptr::null_mut(),
+        Err(_) => NonNull::dangling().as_ptr(),
+    }
+}
+
+impl Thread {
+    /// Starts it. The name has at most 15 bytes.
+    pub fn spawn(name: &'static CStr, body: impl FnOnce() + Send + 'static) -> Result<Self> {
+        let body: *mut Body = Box::into_raw(Box::new(Box::new(body)));
+        let mask = |how, set: &libc::sigset_t| {
+            let mut old = MaybeUninit::<libc::sigset_t>::uninit();
+            // SAFETY: `set` is initialised, `old` is written before the call returns 0, which it does for a valid `how`.
+            unsafe {
+                let refused = libc::pthread_sigmask(how, set, old.as_mut_ptr());
+                assert_eq!(refused, 0, "pthread_sigmask with a valid argument");
+                old.assume_init()
+            }
+        };
+        let mut every = MaybeUninit::<libc::sigset_t>::uninit();
+        // SAFETY: sigfillset initialises the set it is given.
+        let every = unsafe {
+            libc::sigfillset(every.as_mut_ptr());
+            every.assume_init()
+        };
+        // A new thread starts with the mask of the one that makes it.
+        let before = mask(libc::SIG_SETMASK, &every);
+        let mut id = MaybeUninit::uninit();
+        // SAFETY: `id` is written if the call returns 0; null asks for the usual attributes; the body is the thread's.
+        let refused = unsafe { libc::pthread_create(id.as_mut_ptr(), ptr::null(), run_body, body.cast()) };
+        mask(libc::SIG_SETMASK, &before);
+        if refused != 0 {
+            // SAFETY: no thread was started, so it is nobody's.
+            drop(unsafe { Box::from_raw(body) });
+            return Err(Error::os(format!("starting the thread {name:?}"), io::Error::from_raw_os_error(refused)));
         }
-    };
-    let mut every = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
-    // SAFETY: sigfillset initialises the set it is given.
-    let every = unsafe {
-        libc::sigfillset(every.as_mut_ptr());
-        every.assume_init()
-    };
-    // A new thread starts with the mask of the one that makes it.
-    let before = mask(libc::SIG_SETMASK, &every);
-    let thread = std::thread::Builder::new().name(name.to_owned()).spawn(body);
-    mask(libc::SIG_SETMASK, &before);
-    thread.map_err(|e| Error::os(format!("starting the thread {name}"), e))
+        // SAFETY: the call succeeded.
+        let id = unsafe { id.assume_init() };
+        // SAFETY: the thread is neither joined nor detached, so its id means it. A thread without a name works as well.
+        unsafe { libc::pthread_setname_np(id, name.as_ptr()) };
+        Ok(Thread { id, pid: current_pid(), name })
+    }
+
+    /// Waits for its end.
+    pub fn join(self) {
+        let this = ManuallyDrop::new(self);
+        let mut panicked = ptr::null_mut();
+        // SAFETY: as in `spawn`; it is used up here.
+        let refused = unsafe { libc::pthread_join(this.id, &mut panicked) };
+        debug_assert_eq!(refused, 0, "joining a thread of ours");
+        debug_assert!(panicked.is_null(), "the thread {:?} panicked", this.name);
+    }
+}
+
+impl Drop for Thread {
+    fn drop(&mut self) {
+        // In a forked child there is no such thread.
+        if self.pid == current_pid() {
+            // SAFETY: as in `spawn`; it is used up here.
+            unsafe { libc::pthread_detach(self.id) };
+        }
+    }
 }
 
 #[cfg(test)]
