@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, AtomicU8, O
 use std::time::Duration;
 
 use rustix::event::{eventfd, poll, EventfdFlags, PollFd, PollFlags};
-use rustix::fs::{FallocateFlags, MemfdFlags, SealFlags};
+use rustix::fs::{FallocateFlags, FileType, MemfdFlags, OFlags, SealFlags};
 use rustix::io::Errno;
 use rustix::mm::{Advice, MapFlags, ProtFlags};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
@@ -33,22 +33,44 @@ pub fn memory_create(name: &str, nbytes: usize) -> Result<OwnedFd> {
     Ok(fd)
 }
 
-/// A descriptor of our own for another process's memory, and its size. Refused unless it is sealed against shrinking.
+/// A descriptor of our own for another process's memory, and its size. Refused unless it is sealed against shrinking, and
+/// can be written.
 pub fn memory_open(fd: BorrowedFd<'_>) -> Result<(OwnedFd, usize)> {
-    let seals = rustix::fs::fcntl_get_seals(fd).map_err(|e| Error::os("reading the seals of a file descriptor", e))?;
+    let no_region = |why: &str| Err(Error::Invalid(format!("the file descriptor is no region: {why}")));
+    let stat = rustix::fs::fstat(fd).map_err(|e| Error::os("looking at a file descriptor", e))?;
+    let seals = match rustix::fs::fcntl_get_seals(fd) {
+        Ok(seals) => seals,
+        // Only memory can be sealed.
+        Err(Errno::INVAL) => return no_region(&format!("it is {}, not shared memory", kind_of_file(stat.st_mode))),
+        Err(error) => return Err(Error::os("reading the seals of a file descriptor", error)),
+    };
     if !seals.contains(SealFlags::SHRINK) {
-        return Err(Error::Invalid(
-            "the file descriptor is no region: it is not sealed against shrinking, so its owner could take pages away"
-                .to_owned(),
-        ));
+        return no_region("it is not sealed against shrinking, so its owner could take pages away");
     }
-    let stat = rustix::fs::fstat(fd).map_err(|e| Error::os("fstat", e))?;
+    if seals.intersects(SealFlags::WRITE | SealFlags::FUTURE_WRITE) {
+        return no_region("it is sealed against writing");
+    }
+    let flags = rustix::fs::fcntl_getfl(fd).map_err(|e| Error::os("looking at a file descriptor", e))?;
+    if flags & OFlags::ACCMODE != OFlags::RDWR {
+        return no_region("it is not open for reading and writing");
+    }
     let fd = rustix::io::fcntl_dupfd_cloexec(fd, 0).map_err(|e| Error::os("duplicating a file descriptor", e))?;
     let nbytes = usize::try_from(stat.st_size)
         .ok()
         .filter(|&n| n > 0)
         .ok_or_else(|| Error::Invalid(format!("a region of {} bytes cannot be mapped", stat.st_size)))?;
     Ok((fd, nbytes))
+}
+
+fn kind_of_file(mode: u32) -> &'static str {
+    match FileType::from_raw_mode(mode) {
+        FileType::RegularFile => "a file",
+        FileType::Directory => "a directory",
+        FileType::Fifo => "a pipe",
+        FileType::Socket => "a socket",
+        FileType::CharacterDevice | FileType::BlockDevice => "a device",
+        _ => "something else",
+    }
 }
 
 /// What tells this memory from any other as long as it exists.

@@ -5,6 +5,7 @@ Start with `Region`, put a `Mailbox` in it, fork, and give one side to each proc
 
 from __future__ import annotations
 
+import simpler_ipc._supported  # noqa: F401  # first: it says why the next line could not work
 from simpler_ipc._native import (
     CANCELLED,
     CONTROL,
@@ -32,9 +33,11 @@ from simpler_ipc._native import (
     named_regions,
 )
 from simpler_ipc.errors import (
+    Corrupted,
     FrameTooLarge,
     HeapRingFull,
     IpcError,
+    Misused,
     PeerDied,
     RegionExists,
     RegionNotFound,
@@ -53,6 +56,7 @@ __all__ = [
     "OK",
     "SHUTDOWN",
     "TASK",
+    "Corrupted",
     "Doorbell",
     "FrameTooLarge",
     "HeapRing",
@@ -62,6 +66,7 @@ __all__ = [
     "Mailbox",
     "MailboxClient",
     "MailboxServer",
+    "Misused",
     "NamedRegion",
     "Notifier",
     "Peer",
