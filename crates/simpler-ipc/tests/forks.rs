@@ -30,6 +30,16 @@ mod linux {
         WaitSet,
     };
 
+    /// What a server's own waiting says of itself: there is no other way to see that it stays where it is.
+    fn switched() {
+        in_child(|| {
+            let moves = |mailbox: &Mailbox| format!("{:?}", mailbox.server(None).unwrap()).contains("moves: true");
+            assert!(moves(&mailbox()));
+            env::set_var("SIMPLER_IPC_MOVE", "0");
+            assert!(!moves(&mailbox()));
+        });
+    }
+
     const TESTS: &[(&str, fn())] = &[
         ("a_second_owner_is_refused_by_name_while_the_first_lives", second_owner),
         ("a_side_is_free_when_its_owner_was_killed_reaped_or_not", killed_owner),
@@ -37,6 +47,7 @@ mod linux {
         ("what_a_program_had_before_exec_is_nobodys", before_exec),
         ("a_child_gets_an_error_from_what_it_inherits_and_the_parent_goes_on", inherited),
         ("a_child_rings_the_doorbells_that_its_parent_opened", inherited_doorbell),
+        ("a_server_moves_to_another_cpu_unless_that_is_switched_off", switched),
         ("a_child_forked_under_threads_that_open_close_and_watch_does_not_hang", under_threads),
     ];
 

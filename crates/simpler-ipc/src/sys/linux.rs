@@ -13,6 +13,7 @@ use rustix::event::{eventfd, poll, EventfdFlags, PollFd, PollFlags};
 use rustix::fs::{FallocateFlags, FileType, MemfdFlags, OFlags, SealFlags};
 use rustix::io::Errno;
 use rustix::mm::{Advice, MapFlags, ProtFlags};
+use rustix::pipe::PipeFlags;
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
 use rustix::thread::futex;
 use rustix::time::Timespec;
@@ -188,16 +189,29 @@ pub fn preemptions() -> u32 {
     }
 }
 
-/// Moves this thread to another CPU than the one it is on, if it may run on another. Best effort: where the kernel
-/// refuses, the thread stays.
+/// Has this thread go on on another CPU than the one it is on, if it may run on another. Best effort: it may stay.
+///
+/// The kernel likes to put a thread on the CPU of the one that wakes it. So a thread of our own goes to another CPU, wakes
+/// this one from there, and ends. This thread's affinity is not touched: whoever sets it meanwhile (`taskset`, a scheduler
+/// of the user's) is obeyed, which no order of reading, changing and restoring it could promise.
 pub fn leave_cpu() {
     let (Ok(allowed), Some(here)) = (rustix::thread::sched_getaffinity(None), current_cpu()) else { return };
     let mut others = allowed;
     others.unset(here as usize);
-    if others.count() > 0 && rustix::thread::sched_setaffinity(None, &others).is_ok() {
-        let restored = rustix::thread::sched_setaffinity(None, &allowed);
-        debug_assert!(restored.is_ok(), "the thread may run where it just might");
+    if others.count() == 0 {
+        return;
     }
+    // A pipe, because its writer is known to the kernel to be about to stop: the more reason to take its place.
+    let Ok((wait, wake)) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC) else { return };
+    let there = move || {
+        let moved = rustix::thread::sched_setaffinity(None, &others);
+        // Whoever waits is woken in any case: by the byte, or by the end of the pipe.
+        let _ = moved.and_then(|()| rustix::io::write(&wake, &[0]));
+    };
+    let Ok(there) = Thread::spawn(c"ipc-move", there) else { return };
+    // A signal that comes meanwhile has its handler run, and the thread stay.
+    let _ = rustix::io::read(&wait, &mut [0u8]);
+    there.join();
 }
 
 /// What is known of this process, until a fork: 0 is not known yet.
@@ -479,6 +493,74 @@ impl Drop for Thread {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rustix::thread::CpuSet;
+
+    /// Twenty moves to come or more, of a thread beside one that has its CPU busy; what is done meanwhile.
+    fn while_moving(meanwhile: impl FnOnce(Pid, &AtomicU32)) -> (u32, u32) {
+        let (moves, moved, stop) = (AtomicU32::new(0), AtomicU32::new(0), AtomicBool::new(false));
+        let (tell, told) = std::sync::mpsc::channel();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                tell.send(rustix::thread::gettid()).unwrap();
+                while !stop.load(Ordering::Relaxed) {
+                    let before = current_cpu();
+                    leave_cpu();
+                    moved.fetch_add(u32::from(current_cpu() != before), Ordering::Relaxed);
+                    moves.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+            meanwhile(told.recv().unwrap(), &moves);
+            stop.store(true, Ordering::Relaxed);
+        });
+        (moves.into_inner(), moved.into_inner())
+    }
+
+    fn await_moves(moves: &AtomicU32, count: u32) {
+        let before = moves.load(Ordering::Relaxed);
+        while moves.load(Ordering::Relaxed).wrapping_sub(before) < count {
+            std::thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn a_thread_that_moves_undoes_no_change_of_its_affinity() {
+        let allowed = rustix::thread::sched_getaffinity(None).unwrap();
+        let cpus: Vec<usize> = (0..CpuSet::MAX_CPU).filter(|cpu| allowed.is_set(*cpu)).take(2).collect();
+        let only = |cpu: usize| {
+            let mut set = CpuSet::new();
+            set.set(cpu);
+            set
+        };
+        let sets: Vec<CpuSet> = cpus.iter().flat_map(|cpu| [only(*cpu), allowed]).collect();
+        while_moving(|thread, moves| {
+            for round in 0..300 {
+                let set = &sets[round % sets.len()];
+                rustix::thread::sched_setaffinity(Some(thread), set).unwrap();
+                await_moves(moves, 2);
+                assert_eq!(&rustix::thread::sched_getaffinity(Some(thread)).unwrap(), set, "round {round}");
+            }
+        });
+    }
+
+    #[test]
+    fn a_thread_leaves_a_cpu_that_others_want() {
+        let allowed = rustix::thread::sched_getaffinity(None).unwrap();
+        if allowed.count() < 2 {
+            return; // there is no other to go to
+        }
+        let stop = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            // One busy thread more than there are others to go to would be no reason to stay: one is enough here.
+            scope.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    std::hint::spin_loop()
+                }
+            });
+            let (moves, moved) = while_moving(|_, moves| await_moves(moves, 100));
+            stop.store(true, Ordering::Relaxed);
+            assert!(moved > 0, "{moves} times it stayed");
+        });
+    }
 
     #[test]
     fn pages_touched_by_hand_are_there_and_keep_their_bytes() {
