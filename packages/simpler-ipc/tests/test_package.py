@@ -40,14 +40,6 @@ def test_a_python_without_the_global_lock_is_refused_by_name() -> None:
     assert "simpler_ipc does not support free-threaded Python" in printed.stdout
 
 
-def test_the_module_says_that_it_relies_on_the_global_lock() -> None:
-    # Where there is no such lock, CPython brings it back for a module that has not said that it can do without.
-    gil_enabled = getattr(sys, "_is_gil_enabled", lambda: True)
-    assert gil_enabled()
-    crate = PACKAGE.parents[1] / "crates" / "simpler-ipc-python" / "src" / "lib.rs"
-    assert "#[pymodule(gil_used = true)]" in crate.read_text()
-
-
 def annotated(statements: list[ast.stmt]) -> list[str]:
     return [
         item.target.id for item in statements if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name)
