@@ -97,8 +97,9 @@
 //!
 //! # Fork
 //!
-//! Objects made before a fork work in the child: regions are mapped at the same address in both. Watcher threads do
-//! not exist in the child; whoever waits there starts its own.
+//! Regions, mailboxes, doorbells, heap rings and peers made before a fork work in the child: regions are mapped at the same
+//! address in both. Clients, servers and notifiers stay the parent's: in the child their calls are [`Error::Misused`].
+//! Watcher threads do not exist in the child; whoever waits there starts its own.
 
 pub mod doorbell;
 pub mod error;
