@@ -6,13 +6,15 @@ use std::sync::Arc;
 use super::reply::{Reply, ReplyView};
 use super::ringer::Ringer;
 use super::side::{Role, Side};
-use super::waiters::{LaneWaiter, Progress, ReplyWaiter};
-use super::{Found, Lane, Turn};
+use super::waiters::{LaneWaiter, ReplyWaiter};
+use super::Lane;
 use crate::doorbell::Doorbell;
 use crate::error::{Error, Result};
 use crate::peer::Peer;
-use crate::protocol::frame::{Kind, Posted, State};
+use crate::protocol::frame::{Kind, Posted};
+use crate::protocol::progress::Progress;
 use crate::protocol::sync::Ordering;
+use crate::protocol::turn::{scan_as_client, Turn};
 use crate::region::Window;
 use crate::spin::Spin;
 use crate::wait::Patience;
@@ -62,23 +64,16 @@ impl MailboxClient {
     pub(super) fn new(lane: Arc<Lane>, doorbell: Option<&Doorbell>) -> Result<Self> {
         let side = Side::claim(&lane, Role::Client)?;
         let taken = lane.header().taken.load(Ordering::Acquire);
-        let frames = lane.scan(|turn, state| state == State::TaskDone && turn.ticket < taken)?;
+        let frames = scan_as_client(lane.depth, |frame| lane.frame(frame).word(), taken)?;
         let oldest = frames[0].turn;
-        if oldest.ticket != taken {
-            return Err(Error::Corrupted(format!(
-                "{taken} replies were taken from a mailbox whose oldest request is number {}",
-                oldest.ticket
-            )));
-        }
-        let is_posted = |found: &Found| found.state.is_some_and(|state| state != State::Idle);
-        let next = frames.iter().rfind(|found| is_posted(found)).map_or(oldest, |last| last.turn.next(lane.depth));
+        let next = frames.iter().rfind(|found| found.is_posted()).map_or(oldest, |last| last.turn.next(lane.depth));
         let waiter = LaneWaiter::new(lane.clone(), Role::Client, doorbell, Spin::new())?;
-        let waiter = Arc::new(ReplyWaiter { waiter, progress: Progress::at(next, oldest) });
+        let waiter = Arc::new(ReplyWaiter { waiter, progress: Progress::at(next.ticket, oldest.ticket) });
         let server = Ringer::new(Role::Client.other());
         let (calls, kept) = (Vec::new(), VecDeque::new());
         let mut client = MailboxClient { lane, next, oldest, server, waiter, calls, kept, side };
         // A predecessor was killed between taking a place in the lane and posting: the server waits for that frame.
-        for hole in frames.iter().filter(|found| !is_posted(found) && found.turn.ticket < next.ticket) {
+        for hole in frames.iter().filter(|found| !found.is_posted() && found.turn.ticket < next.ticket) {
             client.give_up_turn(hole.turn)?;
         }
         Ok(client)
@@ -173,7 +168,7 @@ impl MailboxClient {
             return Err(Error::Corrupted(format!("the frame for ticket {} should be idle and is not", turn.ticket)));
         }
         self.next = turn.next(self.lane.depth);
-        self.waiter.progress.set_begun(self.next);
+        self.waiter.progress.set_begun(self.next.ticket);
         Ok(Some(turn))
     }
 
@@ -434,7 +429,7 @@ impl MailboxClient {
         let taken = take(ReplyView { ticket, kind, status, code, payload });
         self.oldest = self.oldest.next(self.lane.depth);
         self.lane.header().taken.store(self.oldest.ticket, Ordering::Release);
-        self.waiter.progress.set_ended(self.oldest);
+        self.waiter.progress.set_ended(self.oldest.ticket);
         Ok(Some(taken))
     }
 

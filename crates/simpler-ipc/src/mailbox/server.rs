@@ -6,12 +6,14 @@ use std::sync::Arc;
 
 use super::ringer::Ringer;
 use super::side::{Role, Side};
-use super::waiters::{check_room, LaneWaiter, Progress, RequestWaiter};
-use super::{Found, Lane, Turn};
+use super::waiters::{check_room, LaneWaiter, RequestWaiter};
+use super::Lane;
 use crate::doorbell::Doorbell;
 use crate::error::{Error, Result};
 use crate::peer::Peer;
 use crate::protocol::frame::{Kind, Next, State, Status};
+use crate::protocol::progress::Progress;
+use crate::protocol::turn::{scan_as_server, Found, Turn};
 use crate::region::Window;
 use crate::spin::Spin;
 use crate::wait::Patience;
@@ -49,10 +51,9 @@ pub struct MailboxServer {
 impl MailboxServer {
     pub(super) fn new(lane: Arc<Lane>, doorbell: Option<&Doorbell>) -> Result<Self> {
         let side = Side::claim(&lane, Role::Server)?;
-        // What a predecessor received and did not reply to is received again.
-        let Found { turn: next, state } = lane.scan(|_, state| state == State::TaskDone)?[0];
+        let Found { turn: next, state } = scan_as_server(lane.depth, |frame| lane.frame(frame).word())?;
         let waiter = LaneWaiter::new(lane.clone(), Role::Server, doorbell, Spin::moving())?;
-        let waiter = Arc::new(RequestWaiter { waiter, progress: Progress::at(next, next) });
+        let waiter = Arc::new(RequestWaiter { waiter, progress: Progress::at(next.ticket, next.ticket) });
         let client = Ringer::new(Role::Server.other());
         let mut server = MailboxServer { lane, next, oldest: next, skipped: VecDeque::new(), client, waiter, side };
         let torn = server.lane.header().taking.is_overwritten(next.ticket);
@@ -119,7 +120,7 @@ impl MailboxServer {
 
     fn advance(&mut self) {
         self.next = self.next.next(self.lane.depth);
-        self.waiter.progress.set_begun(self.next);
+        self.waiter.progress.set_begun(self.next.ticket);
     }
 
     fn skip(&mut self, status: Status) -> Result<()> {
@@ -149,7 +150,7 @@ impl MailboxServer {
         let Turn { frame, generation, .. } = self.oldest;
         self.lane.frame(frame).finish(generation, status, code, nbytes);
         self.oldest = self.oldest.next(self.lane.depth);
-        self.waiter.progress.set_ended(self.oldest);
+        self.waiter.progress.set_ended(self.oldest.ticket);
     }
 
     /// Replies to the oldest request received and not replied to. On an error it is still the oldest.

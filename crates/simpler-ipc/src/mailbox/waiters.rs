@@ -1,50 +1,18 @@
 //! Waiting for the other side, apart from the client or server that waits: those are free meanwhile.
 
-use std::sync::atomic::{AtomicU64, Ordering as ProcessOrdering};
 use std::sync::Arc;
 
 use super::side::{inherited, Role};
-use super::{Lane, Turn};
+use super::Lane;
 use crate::doorbell::Doorbell;
 use crate::error::{Error, Result};
 use crate::protocol::frame::Next;
+use crate::protocol::progress::Progress;
 use crate::protocol::sync::Ordering;
+use crate::protocol::turn::Turn;
 use crate::spin::Spin;
 use crate::wait::{wait_for, Patience};
 use crate::watched::Watched;
-
-/// How many requests one side has begun and ended its work on: for those of its threads that wait while it is in use.
-#[derive(Debug)]
-pub(super) struct Progress {
-    /// Posted, or received.
-    begun: AtomicU64,
-    /// Reply taken, or given.
-    ended: AtomicU64,
-}
-
-impl Progress {
-    pub(super) fn at(begun: Turn, ended: Turn) -> Self {
-        Progress { begun: AtomicU64::new(begun.ticket), ended: AtomicU64::new(ended.ticket) }
-    }
-
-    #[inline]
-    pub(super) fn set_begun(&self, turn: Turn) {
-        self.begun.store(turn.ticket, ProcessOrdering::Release);
-    }
-
-    #[inline]
-    pub(super) fn set_ended(&self, turn: Turn) {
-        self.ended.store(turn.ticket, ProcessOrdering::Release);
-    }
-
-    pub(super) fn begun(&self) -> u64 {
-        self.begun.load(ProcessOrdering::Acquire)
-    }
-
-    pub(super) fn ended(&self) -> u64 {
-        self.ended.load(ProcessOrdering::Acquire)
-    }
-}
 
 /// How one side waits for the other. Clones of the `Arc` it lives in can wait while the side itself is in use.
 #[derive(Debug)]
@@ -135,20 +103,11 @@ impl ReplyWaiter {
     #[inline]
     fn look_for(&self, wanted: Turn) -> Result<Option<()>> {
         let lane = &self.waiter.lane;
-        loop {
-            let oldest = self.progress.ended();
-            if oldest > wanted.ticket {
-                return Ok(Some(()));
-            }
+        self.progress.look_for(wanted.ticket, lane.frame_bytes, |oldest| {
             // Mostly it is the one that is wanted: no division.
             let turn = if oldest == wanted.ticket { wanted } else { Turn::at(oldest, lane.depth) };
-            let found = lane.frame(turn.frame).finished(turn.generation, lane.frame_bytes);
-            // If another thread has taken it meanwhile, what was found is of a later use; and the next reply may be there
-            // already, its ring over.
-            if matches!(found, Ok(Some(_))) || oldest == self.progress.ended() {
-                return Ok(found?.map(|_| ()));
-            }
-        }
+            (lane.frame(turn.frame), turn.generation)
+        })
     }
 }
 
