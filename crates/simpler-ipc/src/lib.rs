@@ -14,7 +14,7 @@
 //! | [`error`] | [`Error`]: one variant for each thing a caller may want to tell apart |
 //!
 //! The lock-free parts live in `protocol`, apart from memory mapping and system calls, so that loom can run them
-//! through every interleaving (`tests/loom.rs`).
+//! through every interleaving (`tests/loom`).
 //!
 //! # Example
 //!

@@ -175,16 +175,18 @@ fn one_doorbell_serves_many_clients_even_from_another_region() {
 fn a_doorbell_in_a_region_not_mapped_here_is_named() {
     let region = region();
     let mailbox = Mailbox::new(&region, 0, 4, FRAME_BYTES).unwrap();
-    let mut client = {
+    {
         let bells = Region::anonymous(Doorbell::NBYTES, "bells").unwrap();
         mailbox.server(Some(&Doorbell::new(&bells, 0).unwrap())).unwrap();
-        mailbox.client(None).unwrap()
-    };
+    }
+    let mut client = mailbox.client(None).unwrap();
     let error = client.send(Kind::Task, b"?").unwrap_err();
     assert!(error.to_string().contains("not mapped in this process"), "{error}");
 }
 
-/// Where the client says at which doorbell it waits, and which process it is.
+/// Where the server's bell is.
+const REQUESTS: usize = 128;
+/// Where the client's is; and where it says at which doorbell it waits, and which process it is.
 const REPLIES: usize = 256;
 const OWNER: usize = REPLIES + 40;
 const NAMESPACE: usize = REPLIES + 48;
@@ -313,6 +315,48 @@ fn a_client_and_a_server_made_anew_go_on_where_the_last_ones_stopped() {
     assert_eq!(client.poll().unwrap().unwrap().payload, b"first");
     assert_eq!(server.recv(&mut no_wait()).unwrap().ticket, 1);
     assert_eq!(client.send(Kind::Task, b"?").unwrap(), Some(3));
+}
+
+/// How often that bell was rung for a sleeper.
+fn count(region: &Region, waiting: usize) -> u32 {
+    word(region, waiting) as u32
+}
+
+/// Until somebody sleeps at the bell of the lane there.
+fn await_sleeper(region: &Region, waiting: usize) {
+    while word(region, waiting) >> 32 == 0 {
+        thread::yield_now();
+    }
+}
+
+#[test]
+fn a_successor_wakes_those_who_sleep_through_what_a_killed_one_had_no_time_to_ring_for() {
+    let region = region();
+    let (mut client, mut server) = pair(&region);
+    let mailbox = Mailbox::new(&region, 0, 4, FRAME_BYTES).unwrap();
+    let receiving = thread::spawn(move || {
+        let received = server.recv(&mut Patience::limited(Duration::from_secs(20))).map(|request| request.ticket);
+        (received, server)
+    });
+    await_sleeper(&region, REQUESTS);
+    // SAFETY: a slice is valid for its length.
+    unsafe { client.queue_raw(Kind::Task, b"?".as_ptr(), 1) }.unwrap();
+    drop(client);
+    let rung = count(&region, REQUESTS);
+    let client = mailbox.client(None).unwrap();
+    assert_ne!(count(&region, REQUESTS), rung);
+    let (received, mut server) = receiving.join().unwrap();
+    assert_eq!(received.unwrap(), 0);
+
+    let waiting = thread::spawn(move || client.wait(&mut Patience::limited(Duration::from_secs(20))));
+    await_sleeper(&region, REPLIES);
+    // SAFETY: as above.
+    unsafe { server.queue_reply_raw(Status::Ok, 0, b"!".as_ptr(), 1) }.unwrap();
+    drop(server);
+    let rung = count(&region, REPLIES);
+    let _server = mailbox.server(None).unwrap();
+    assert_ne!(count(&region, REPLIES), rung);
+    waiting.join().unwrap().unwrap();
 }
 
 #[test]

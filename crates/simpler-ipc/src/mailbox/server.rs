@@ -60,6 +60,9 @@ impl MailboxServer {
         if torn && state == Some(State::TaskReady) {
             server.skip(Status::Failed)?;
         }
+        // A predecessor was killed between replying and ringing: the client sleeps. What is wrong with its doorbell, the
+        // first reply tells.
+        let _ = server.flush();
         Ok(server)
     }
 
