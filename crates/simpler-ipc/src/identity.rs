@@ -21,6 +21,9 @@ pub(crate) fn is_gone(process: Identity) -> Result<bool> {
     if sys::poll_readable(&[held.as_fd()], Some(Duration::ZERO))?.is_some_and(|ended| ended[0]) {
         return Ok(true);
     }
-    // None: /proc is not there, or hides other users' processes.
-    Ok(start_time != 0 && sys::process_start_time(pid)?.is_some_and(|started| started != start_time))
+    if start_time == 0 || !sys::proc_is_own() {
+        return Ok(false);
+    }
+    // None: /proc hides other users' processes.
+    Ok(sys::process_start_time(pid)?.is_some_and(|started| started != start_time))
 }

@@ -45,6 +45,7 @@ mod linux {
         ("a_side_is_free_when_its_owner_was_killed_reaped_or_not", killed_owner),
         ("of_many_successors_that_come_at_once_one_gets_the_side", many_successors),
         ("what_a_program_had_before_exec_is_nobodys", before_exec),
+        ("a_process_of_another_pid_namespace_is_refused", another_namespace),
         ("a_child_gets_an_error_from_what_it_inherits_and_the_parent_goes_on", inherited),
         ("a_child_rings_the_doorbells_that_its_parent_opened", inherited_doorbell),
         ("a_server_moves_to_another_cpu_unless_that_is_switched_off", switched),
@@ -192,7 +193,7 @@ mod linux {
                                 std::mem::forget(server);
                                 shot.wait(seen + 1, &mut patience()).unwrap();
                             }
-                            Err(Error::Misused(_)) => panic_quietly(),
+                            Err(Error::Misused(_)) => exit(REFUSED),
                             Err(other) => panic!("{other}"),
                         }
                     })
@@ -214,9 +215,9 @@ mod linux {
     const REFUSED: i32 = 3;
     const ANY: libc::pid_t = -1;
 
-    fn panic_quietly() {
+    fn exit(status: i32) {
         // SAFETY: no precondition.
-        unsafe { libc::_exit(REFUSED) };
+        unsafe { libc::_exit(status) };
     }
 
     const AFTER_EXEC: &str = "after-exec";
@@ -244,6 +245,45 @@ mod linux {
         let mailbox = Mailbox::new(&region, 0, 2, 64).unwrap();
         check_goes_on(&mut mailbox.client(None).unwrap(), &mailbox);
     }
+
+    /// In another pid namespace the owner's id is somebody else's, or nobody's.
+    fn another_namespace() {
+        let mailbox = mailbox();
+        let region = Region::anonymous(HeapRing::required_bytes(4096, 64).unwrap(), "test").unwrap();
+        let ring = || HeapRing::poisoning(&region, 0, 4096, "test", 64).unwrap();
+        let allocating = ring();
+        let block = allocating.try_alloc(100).unwrap().unwrap();
+        let client = mailbox.client(None).unwrap();
+        let outside = || {
+            let refusals = [
+                misused(mailbox.client(None)),
+                misused(mailbox.server(None)),
+                misused(ring().try_alloc(1)),
+                misused(ring().release(block)),
+            ];
+            for refusal in refusals {
+                assert!(refusal.contains("another pid namespace"), "{refusal}");
+            }
+        };
+        // The server's side was never had: whoever comes first decides.
+        drop(mailbox.server(None).unwrap());
+        let unshared = wait(fork(|| {
+            // SAFETY: no precondition.
+            if unsafe { libc::unshare(libc::CLONE_NEWUSER | libc::CLONE_NEWPID) } != 0 {
+                exit(NOT_ALLOWED);
+            }
+            in_child(outside);
+        }));
+        if libc::WEXITSTATUS(unshared) == NOT_ALLOWED {
+            println!("not run: this system does not let a process make a pid namespace");
+        } else {
+            assert_eq!(unshared, 0);
+        }
+        allocating.release(block).unwrap();
+        drop(client);
+    }
+
+    const NOT_ALLOWED: i32 = 4;
 
     fn inherited() {
         let mailbox = mailbox();

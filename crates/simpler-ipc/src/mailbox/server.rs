@@ -62,7 +62,9 @@ impl MailboxServer {
         }
         // A predecessor was killed between replying and ringing: the client sleeps. What is wrong with its doorbell, the
         // first reply tells.
-        let _ = server.flush();
+        if server.side.follows_dead() {
+            let _ = server.flush();
+        }
         Ok(server)
     }
 

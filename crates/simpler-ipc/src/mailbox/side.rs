@@ -61,6 +61,7 @@ pub(super) struct Side {
     lane: Arc<Lane>,
     role: Role,
     own: Identity,
+    follows_dead: bool,
 }
 
 impl Side {
@@ -73,9 +74,9 @@ impl Side {
             false => identity::is_gone(owner),
         };
         match owner(lane, role).claim(own, namespace, is_gone)? {
-            Ok(()) => {
+            Ok(dead) => {
                 held.insert(place(lane, role));
-                Ok(Side { lane: lane.clone(), role, own })
+                Ok(Side { lane: lane.clone(), role, own, follows_dead: dead.is_some() })
             }
             Err(Refusal::Taken(Identity { pid, .. })) if pid == own.pid => Err(Error::Misused(format!(
                 "this process ({pid}) has a {role} of this mailbox already: use that one, or let go of it first"
@@ -89,6 +90,11 @@ impl Side {
                  look for them: make another mailbox"
             ))),
         }
+    }
+
+    /// Whether the one before was killed, and may have been so in the midst of anything.
+    pub(super) fn follows_dead(&self) -> bool {
+        self.follows_dead
     }
 
     /// An error in a child that was forked since: the side is the parent's.

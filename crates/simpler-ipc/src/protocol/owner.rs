@@ -72,7 +72,8 @@ pub struct Owner {
 const ATTEMPTS: u32 = 16;
 
 impl Owner {
-    /// Makes `own`, of that pid namespace, the owner, if there is none or `is_gone` says so of the one there is.
+    /// Makes `own`, of that pid namespace, the owner, if there is none or `is_gone` says so of the one there is: that one,
+    /// which did not come to the end of what it was doing.
     ///
     /// # Errors
     /// What `is_gone` fails with; [`Error::Corrupted`].
@@ -81,14 +82,14 @@ impl Owner {
         own: Identity,
         namespace: u64,
         mut is_gone: impl FnMut(Identity) -> Result<bool>,
-    ) -> Result<std::result::Result<(), Refusal>> {
+    ) -> Result<std::result::Result<Option<Identity>, Refusal>> {
         if !self.namespace.admits(namespace) {
             return Ok(Err(Refusal::Elsewhere));
         }
         let mut found = self.word.load(Ordering::Acquire);
         for _ in 0..ATTEMPTS {
-            if found != 0 {
-                let owner = Identity::of(found)?;
+            let before = if found == 0 { None } else { Some(Identity::of(found)?) };
+            if let Some(owner) = before {
                 if !is_gone(owner)? {
                     return Ok(Err(Refusal::Taken(owner)));
                 }
@@ -96,7 +97,7 @@ impl Owner {
             // Acquire: what the one before did in the lane is seen. Only a dead process's word can be what it was: no
             // living one has its id and its start.
             match self.word.compare_exchange(found, own.word(), Ordering::AcqRel, Ordering::Acquire) {
-                Ok(_) => return Ok(Ok(())),
+                Ok(_) => return Ok(Ok(before)),
                 Err(other) => found = other,
             }
         }

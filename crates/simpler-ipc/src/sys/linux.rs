@@ -4,6 +4,7 @@ use std::ffi::{c_void, CStr};
 use std::io;
 use std::mem::{ManuallyDrop, MaybeUninit};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::panic::{self, AssertUnwindSafe};
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, AtomicU8, Ordering};
@@ -280,16 +281,21 @@ fn remembered(place: &AtomicU64, ask: impl FnOnce() -> Result<u64>) -> Result<u6
     }
 }
 
-/// When this process started, in clock ticks since boot; 0 where there is no /proc to tell.
+/// When this process started, in clock ticks since boot; 0 where there is no /proc of its pid namespace to tell.
 pub fn own_start_time() -> Result<u64> {
-    remembered(&START_TIME, || Ok(super::process_start_time(current_pid())?.unwrap_or(0)))
+    remembered(&START_TIME, || match super::proc_is_own() {
+        true => Ok(super::process_start_time(current_pid())?.unwrap_or(0)),
+        false => Ok(0),
+    })
 }
 
 /// In which pid namespace this process is; [`UNKNOWN_NAMESPACE`] where there is no /proc to tell.
 pub fn own_pid_namespace() -> Result<u64> {
-    remembered(&PID_NAMESPACE, || match super::pid_namespace() {
-        Err(Error::UnsupportedPlatform { .. }) => Ok(super::UNKNOWN_NAMESPACE),
-        namespace => namespace,
+    let path = "/proc/self/ns/pid";
+    remembered(&PID_NAMESPACE, || match std::fs::metadata(path) {
+        Ok(namespace) => Ok(namespace.ino()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(super::UNKNOWN_NAMESPACE),
+        Err(error) => Err(Error::os(format!("looking at {path}"), error)),
     })
 }
 

@@ -192,6 +192,10 @@ pub fn process_start_time(_pid: i32) -> Result<Option<u64>> {
     unsupported("a named region")
 }
 
+pub fn proc_is_own() -> bool {
+    false
+}
+
 pub fn pid_namespace() -> Result<u64> {
     unsupported("a named region")
 }

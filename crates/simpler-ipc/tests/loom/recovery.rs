@@ -29,7 +29,7 @@ struct Side {
 }
 
 impl Side {
-    fn claim(&self, own: Identity, dead: Identity) -> Result<(), Refusal> {
+    fn claim(&self, own: Identity, dead: Identity) -> Result<Option<Identity>, Refusal> {
         let claimed = self.owner.claim(own, NAMESPACE, |found| Ok(found == dead)).unwrap();
         if claimed.is_ok() {
             // SAFETY: the owner's alone.
@@ -50,7 +50,8 @@ fn of_two_successors_of_a_dead_owner_one_gets_the_side_and_the_other_learns_its_
         };
         let outcomes = (side.claim(process(3), process(1)), other.join().unwrap());
         let (first, second) = (Err(Refusal::Taken(process(2))), Err(Refusal::Taken(process(3))));
-        assert!(outcomes == (Ok(()), second) || outcomes == (first, Ok(())), "{outcomes:?}");
+        let follows = Ok(Some(process(1)));
+        assert!(outcomes == (follows, second) || outcomes == (first, follows), "{outcomes:?}");
     });
 }
 
@@ -67,13 +68,12 @@ fn a_successor_sees_all_that_an_owner_did_before_it_let_go() {
         side.state.with_mut(|state| unsafe { *state += 1 });
         side.owner.release(process(1));
         match successor.join().unwrap() {
-            Ok(()) => {}
+            Ok(before) => assert_eq!(before, None),
             Err(refused) => assert_eq!(refused, Refusal::Taken(process(1))),
         }
         // Whoever was not the owner any more has let go of nothing.
         side.owner.release(process(1));
-        let own = side.claim(process(3), process(2));
-        assert_eq!(own, Ok(()));
+        side.claim(process(3), process(2)).unwrap();
     });
 }
 
