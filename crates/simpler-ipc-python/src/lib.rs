@@ -1,7 +1,8 @@
 //! Python bindings of simpler-ipc: `simpler_ipc._native`, re-exported by `simpler_ipc`.
 //!
 //! One module for each Python class or group of them. Calls that may wait try once without letting go of the GIL,
-//! then release it; calls that cannot wait keep it, so that no lock of the library is held when Python forks.
+//! then release it; calls that cannot wait keep it, so that no lock of the library is held when Python forks. The module
+//! says so itself (`gil_used`): what keeps a descriptor open or a buffer in place during a call is that lock.
 
 mod bytes;
 mod client;
@@ -21,7 +22,7 @@ use pyo3::prelude::*;
 use simpler_ipc::{Kind, Status};
 
 /// Shared memory between processes. Import it as `simpler_ipc`.
-#[pymodule]
+#[pymodule(gil_used = true)]
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<region::Region>()?;
     module.add_class::<region::NamedRegion>()?;

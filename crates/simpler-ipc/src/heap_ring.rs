@@ -23,17 +23,17 @@
 
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
-use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicU32 as Counter, Ordering as CounterOrdering};
-use std::time::Duration;
 
 use crate::doorbell::Doorbell;
 use crate::error::{Error, Result};
+use crate::identity::{self, Identity};
 use crate::peer::Peer;
 use crate::protocol::bell::Bell;
 use crate::protocol::ring::{Allocating, Ring, RingControl, Room, MAX_GRANULES};
 use crate::protocol::sync::{AtomicU64, Ordering};
 use crate::region::{Overlaid, Region};
+use crate::spin::Spin;
 use crate::sys;
 use crate::wait::{wait_for, Patience};
 use crate::watched::Watched;
@@ -61,6 +61,8 @@ pub struct HeapRing {
     table: Overlaid<AtomicU64>,
     poisons: bool,
     serial: u32,
+    /// The process that was seen to be of the ring's pid namespace; 0: none yet.
+    admitted: Counter,
     watched: Watched,
 }
 
@@ -152,7 +154,7 @@ impl HeapRing {
         let table_offset = offset + size_of::<RingControl>();
         let table = region.overlay(table_offset, granules)?;
         let bell: *const Bell = Ring::new(&control[0], &table).bell();
-        let doorbell = Doorbell::new(region, bell as usize - region.address())?;
+        let doorbell = Doorbell::unannounced(region, bell as usize - region.address(), Spin::new())?;
         Ok(HeapRing {
             name: name.to_owned(),
             arena: region.address() + (table_offset + granules * size_of::<AtomicU64>()).next_multiple_of(PAGE),
@@ -161,6 +163,7 @@ impl HeapRing {
             table,
             poisons,
             serial: next_serial(),
+            admitted: Counter::new(0),
             watched: Watched::new(doorbell),
         })
     }
@@ -234,7 +237,7 @@ impl HeapRing {
     /// # Errors
     /// [`Error::HeapRingFull`] if no space comes free within the patience, or the block is larger than the ring;
     /// [`Error::PeerDied`] if a watched peer is gone and there is no space; [`Error::Misused`] if another process that
-    /// lives, or another `HeapRing`, allocates here; [`Error::WrittenAfterRelease`]; [`Error::Interrupted`];
+    /// lives, or another `HeapRing`, allocates here, or if the ring's processes are of another pid namespace; [`Error::WrittenAfterRelease`]; [`Error::Interrupted`];
     /// [`Error::Corrupted`].
     pub fn alloc(&self, nbytes: usize, patience: &mut Patience<'_>) -> Result<usize> {
         if patience.only_looks() || nbytes > self.nbytes() {
@@ -297,7 +300,8 @@ impl HeapRing {
     /// Gives a block back. In any order, from any process; `address` is that in this one.
     ///
     /// # Errors
-    /// [`Error::UnknownBlock`] if no live block starts there; [`Error::Corrupted`].
+    /// [`Error::UnknownBlock`] if no live block starts there; [`Error::Misused`] in a process of another pid namespace, if
+    /// the ring poisons; [`Error::Corrupted`].
     #[inline]
     pub fn release(&self, address: usize) -> Result<()> {
         let offset = address.wrapping_sub(self.arena);
@@ -313,6 +317,7 @@ impl HeapRing {
 
     #[cold]
     fn release_poisoned(&self, first: usize) -> Result<bool> {
+        self.check_namespace()?;
         let Some(length) = self.ring().begin_poisoning(first, process_id())? else { return Ok(false) };
         self.poison(first, length);
         self.end_poisoning(first)?;
@@ -379,11 +384,35 @@ impl HeapRing {
     /// A turn as the allocator, of which there is one: this object, if there is none or the one there was has ended.
     #[inline]
     fn allocating(&self) -> Result<Allocating<'_>> {
+        self.check_namespace()?;
         let token = self.token();
         match self.ring().lock(token) {
             Ok(allocating) => Ok(allocating),
             Err(other) => self.succeed(other, token),
         }
+    }
+
+    /// An error in a process of another pid namespace than that of the first allocator: what it would write of itself, and
+    /// find of others, means other processes there.
+    #[inline]
+    fn check_namespace(&self) -> Result<()> {
+        match self.admitted.load(CounterOrdering::Relaxed) == process_id() {
+            true => Ok(()),
+            false => self.ask_namespace(),
+        }
+    }
+
+    #[cold]
+    fn ask_namespace(&self) -> Result<()> {
+        if !self.ring().namespace().admits(sys::own_pid_namespace()?) {
+            return Err(Error::Misused(format!(
+                "heap ring '{}' is allocated from by processes of another pid namespace, where this process cannot look \
+                 for them: allocate there, or from a ring of your own",
+                self.name
+            )));
+        }
+        self.admitted.store(process_id(), CounterOrdering::Relaxed);
+        Ok(())
     }
 
     #[cold]
@@ -448,9 +477,7 @@ fn is_gone(pid: u32) -> Result<bool> {
     if pid <= 0 {
         return Err(Error::Corrupted(format!("a heap ring names the process {pid}")));
     }
-    let Some(process) = sys::process_open(pid)? else { return Ok(true) };
-    let ended = sys::poll_readable(&[process.as_fd()], Some(Duration::ZERO))?;
-    Ok(ended.is_some_and(|ended| ended[0]))
+    identity::is_gone(Identity { pid, start_time: 0 })
 }
 
 /// 31 bits that tell this process's rings apart, in the lower half, and this process from an earlier one with its id,

@@ -14,7 +14,7 @@
 //! | [`error`] | [`Error`]: one variant for each thing a caller may want to tell apart |
 //!
 //! The lock-free parts live in `protocol`, apart from memory mapping and system calls, so that loom can run them
-//! through every interleaving (`tests/loom.rs`).
+//! through every interleaving (`tests/loom`).
 //!
 //! # Example
 //!
@@ -97,12 +97,16 @@
 //!
 //! # Fork
 //!
-//! Objects made before a fork work in the child: regions are mapped at the same address in both. Watcher threads do
-//! not exist in the child; whoever waits there starts its own.
+//! Regions, mailboxes, doorbells, heap rings and peers made before a fork work in the child: regions are mapped at the same
+//! address in both. Clients, servers and notifiers stay the parent's: in the child their calls are [`Error::Misused`].
+//! Watcher threads do not exist in the child; whoever waits there starts its own.
 
 pub mod doorbell;
 pub mod error;
+#[cfg(target_os = "linux")]
+mod forks;
 pub mod heap_ring;
+mod identity;
 pub mod mailbox;
 pub mod named;
 pub mod notifier;

@@ -5,10 +5,11 @@
 //! them back. A fork inherits it at the same address; any other process maps it from its file descriptor with
 //! [`Region::from_fd`], or by its name with [`Region::attach`] if it was made with one ([`Region::create`]).
 
+use std::collections::BTreeSet;
 use std::marker::PhantomData;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::ptr::{self, NonNull};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use crate::error::{Error, Result};
 use crate::named::{self, OwnedName, Pause};
@@ -30,8 +31,9 @@ struct Mapping {
     fd: OwnedFd,
     identity: u64,
     name: Option<String>,
-    /// In the process that gave the name.
+    /// In the process that gave the name. Locked there only: a child may have been forked while it was.
     owned: Mutex<Option<OwnedName>>,
+    pid: i32,
 }
 
 // SAFETY: a mapping belongs to the process, not to a thread; the bytes are reached by atomics or raw copies only.
@@ -56,7 +58,7 @@ impl Mapping {
     fn new(fd: OwnedFd, nbytes: usize, name: Option<String>) -> Result<Self> {
         let identity = sys::memory_identity(fd.as_fd())?;
         let address = sys::map(fd.as_fd(), nbytes)?;
-        Ok(Mapping { address, nbytes, fd, identity, name, owned: Mutex::new(None) })
+        Ok(Mapping { address, nbytes, fd, identity, name, owned: Mutex::new(None), pid: sys::current_pid() })
     }
 }
 
@@ -69,8 +71,22 @@ impl Drop for Mapping {
     }
 }
 
-/// Regions mapped in this process, so that one named by another process in shared memory can be found.
-static MAPPED: Mutex<Vec<Weak<Mapping>>> = Mutex::new(Vec::new());
+/// Regions mapped in this process, and the doorbells that were opened in them, so that one named by another process in
+/// shared memory can be found.
+pub(crate) type Mapped = Vec<MappedRegion>;
+pub(crate) static MAPPED: Mutex<Mapped> = Mutex::new(Vec::new());
+
+#[derive(Debug)]
+pub(crate) struct MappedRegion {
+    identity: u64,
+    mapping: Weak<Mapping>,
+    /// Offsets.
+    doorbells: BTreeSet<usize>,
+}
+
+fn mapped() -> MutexGuard<'static, Mapped> {
+    MAPPED.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 impl Region {
     /// Fresh memory of `nbytes`, all zero. `label` is for humans: it shows in `/proc/PID/maps`.
@@ -134,6 +150,9 @@ impl Region {
     /// [`release_name`](Region::release_name), for callers with something to do meanwhile.
     #[doc(hidden)]
     pub fn release_name_pausing(&self, pause: Pause<'_>) -> Result<()> {
+        if self.0.pid != sys::current_pid() {
+            return Ok(());
+        }
         let owned = self.0.owned.lock().unwrap_or_else(PoisonError::into_inner).take();
         owned.map_or(Ok(()), |mut owned| owned.release(pause))
     }
@@ -141,11 +160,8 @@ impl Region {
     /// Takes all names away that this process gave: for when it is about to exit without dropping its regions.
     #[doc(hidden)]
     pub fn release_all_names() -> Result<()> {
-        let mapped: Vec<Region> = {
-            let mapped = MAPPED.lock().unwrap_or_else(PoisonError::into_inner);
-            mapped.iter().filter_map(Weak::upgrade).map(Region).collect()
-        };
-        mapped.iter().try_for_each(Region::release_name)
+        let regions: Vec<Region> = mapped().iter().filter_map(|known| known.mapping.upgrade()).map(Region).collect();
+        regions.iter().try_for_each(Region::release_name)
     }
 
     /// Maps the region behind another process's file descriptor, which is duplicated: the caller keeps its own.
@@ -169,16 +185,36 @@ impl Region {
 
     fn register(mapping: Mapping) -> Self {
         let region = Region(Arc::new(mapping));
-        let mut mapped = MAPPED.lock().unwrap_or_else(PoisonError::into_inner);
-        mapped.retain(|mapping| mapping.strong_count() > 0);
-        mapped.push(Arc::downgrade(&region.0));
+        let mut mapped = mapped();
+        mapped.retain(|known| known.mapping.strong_count() > 0);
+        let (identity, mapping) = (region.identity(), Arc::downgrade(&region.0));
+        mapped.push(MappedRegion { identity, mapping, doorbells: BTreeSet::new() });
+        drop(mapped);
         region
     }
 
     /// The region of that identity, if this process has it mapped.
     pub(crate) fn find(identity: u64) -> Option<Self> {
-        let mapped = MAPPED.lock().unwrap_or_else(PoisonError::into_inner);
-        mapped.iter().filter_map(Weak::upgrade).find(|mapping| mapping.identity == identity).map(Region)
+        let found =
+            mapped().iter().filter(|known| known.identity == identity).find_map(|known| known.mapping.upgrade());
+        found.map(Region)
+    }
+
+    /// From now on, and as long as it is mapped, others may have the doorbell at `offset` rung by this process.
+    pub(crate) fn open_doorbell(&self, offset: usize) {
+        let mut mapped = mapped();
+        let known = mapped.iter_mut().find(|known| std::ptr::eq(known.mapping.as_ptr(), &*self.0));
+        if let Some(known) = known {
+            known.doorbells.insert(offset);
+        }
+    }
+
+    /// The region of that identity in which a doorbell was opened at `offset` by this process, or by one that it was
+    /// forked from.
+    pub(crate) fn with_doorbell(identity: u64, offset: usize) -> Option<Self> {
+        let mapped = mapped();
+        let opened = mapped.iter().filter(|known| known.identity == identity && known.doorbells.contains(&offset));
+        opened.filter_map(|known| known.mapping.upgrade()).next().map(Region)
     }
 
     pub(crate) fn downgrade(&self) -> WeakRegion {

@@ -70,9 +70,10 @@ impl Spin {
         }
     }
 
-    /// As `new`, for the one of two sides that moves to another CPU where both take turns on one.
+    /// As `new`, for the one of two sides that moves to another CPU where both take turns on one: unless `SIMPLER_IPC_MOVE` is 0
+    /// in the environment.
     pub fn moving() -> Self {
-        Spin { moves: true, ..Self::new() }
+        Spin { moves: std::env::var_os(MOVE_SWITCH).is_none_or(|value| value != "0"), ..Self::new() }
     }
 
     /// Looks again and again for a while; `None` if it was in vain.
@@ -174,6 +175,9 @@ impl Spin {
         }
     }
 }
+
+/// `SIMPLER_IPC_MOVE=0` in the environment when a server is made: it never moves itself to another CPU.
+const MOVE_SWITCH: &str = "SIMPLER_IPC_MOVE";
 
 /// What stands in shared memory where nobody has said.
 pub const UNKNOWN_CPU: u32 = 0;

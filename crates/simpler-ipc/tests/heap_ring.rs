@@ -410,3 +410,19 @@ fn threads_that_allocate_at_once_get_blocks_of_their_own() {
     });
     assert_eq!((ring.live(), ring.stats().unwrap().allocated), (0, 6000));
 }
+
+#[test]
+fn a_ring_of_another_pid_namespace_is_left_alone() {
+    // Where the ring says in which namespace process ids in it are counted.
+    const NAMESPACE: usize = 128 + 48;
+    let nbytes = HeapRing::required_bytes(4096, 64).unwrap();
+    let region = Region::anonymous(nbytes, "test").unwrap();
+    let block = HeapRing::new(&region, 0, 4096, "test", 64).unwrap().try_alloc(64).unwrap().unwrap();
+    let word = region.window(NAMESPACE, 8).unwrap();
+    word.copy_from(&(u64::from_ne_bytes(word.to_vec().try_into().unwrap()) + 1).to_ne_bytes());
+    let ring = HeapRing::new(&region, 0, 4096, "test", 64).unwrap();
+    let Err(Error::Misused(message)) = ring.try_alloc(64) else { panic!("it was allowed") };
+    assert!(message.contains("another pid namespace"), "{message}");
+    assert_eq!(ring.live(), 1);
+    ring.release(block).unwrap(); // says nothing of who does it
+}

@@ -5,8 +5,10 @@ from __future__ import annotations
 import gc
 import os
 import pathlib
+import pickle
 import subprocess
 import sys
+import threading
 from array import array
 from collections.abc import Callable
 
@@ -16,11 +18,13 @@ from simpler_ipc import (
     CONTROL,
     SHUTDOWN,
     TASK,
+    Corrupted,
     Doorbell,
     FrameTooLarge,
     IpcError,
     Mailbox,
     MailboxServer,
+    Misused,
     Peer,
     Region,
     WaitTimeout,
@@ -163,15 +167,15 @@ def test_what_does_not_fit_changes_nothing() -> None:
 def test_calls_out_of_turn_are_errors() -> None:
     box = mailbox()
     client, server = box.client(), box.server()
-    with pytest.raises(IpcError, match="reserve"):
+    with pytest.raises(Misused, match="reserve"):
         client.post(TASK, 0)
-    with pytest.raises(IpcError, match="no request in flight"):
+    with pytest.raises(Misused, match="no request in flight"):
         client.wait()
-    with pytest.raises(IpcError, match="without a request"):
+    with pytest.raises(Misused, match="without a request"):
         server.reply()
     client.send(TASK, b"")
     server.recv()
-    with pytest.raises(IpcError, match="none is replied to"):
+    with pytest.raises(Misused, match="none is replied to"):
         server.recv()
 
 
@@ -295,8 +299,69 @@ def test_spoilt_memory_is_an_error_not_a_crash() -> None:
     client, server = box.client(), box.server()
     client.send(TASK, b"?")
     region.numpy("uint32", 1, offset=640 + 8)[0] = 1 << 30
-    with pytest.raises(IpcError, match=r"corrupted.*payload bytes"):
+    with pytest.raises(Corrupted, match=r"corrupted.*payload bytes") as caught:
         server.recv(0)
+    assert isinstance(caught.value, IpcError)
+    again = pickle.loads(pickle.dumps(caught.value))
+    assert (type(again), str(again)) == (Corrupted, str(caught.value))
+
+
+def test_a_second_client_or_server_is_refused_by_name_while_the_first_lives(fork: Fork) -> None:
+    box = mailbox()
+    client = box.client()
+    ready, tell = os.pipe()
+
+    def stay() -> None:
+        server = box.server()
+        with pytest.raises(Misused, match=f"process {os.getppid()} is the client of this mailbox and lives"):
+            box.client()
+        os.write(tell, b"x")
+        threading.Event().wait()
+        server.recv()
+
+    first = fork(stay)
+    assert os.read(ready, 1) == b"x"
+    with pytest.raises(Misused, match=f"process {first.pid} is the server of this mailbox and lives"):
+        box.server()
+    with pytest.raises(Misused, match=rf"this process \({os.getpid()}\) has a client of this mailbox already"):
+        box.client()
+    first.kill()
+    first.wait()
+    client.watch(fork(lambda: echo(box.server())))
+    assert client.call(TASK, b"abc").payload == b"cba"
+    client.send(SHUTDOWN, b"")
+    del client
+    assert box.client().in_flight <= 1
+    os.close(ready)
+    os.close(tell)
+
+
+def test_a_forked_child_may_not_use_its_parents_client_and_the_parent_goes_on(fork: Fork) -> None:
+    box = mailbox(depth=2)
+    client, server = box.client(), box.server()
+    client.send(TASK, b"abc")
+    notifier = client.notifier()
+
+    def child() -> None:
+        for use in (
+            lambda: client.send(TASK, b""),
+            client.poll,
+            client.reserve,
+            lambda: client.cancel(0),
+            lambda: client.call(TASK, b"", timeout=5),
+            lambda: client.wait(timeout=5),
+            lambda: server.recv(timeout=5),
+            server.reply,
+            notifier.arm,
+            notifier.clear,
+        ):
+            with pytest.raises(Misused, match=f"belongs to process {os.getppid()}"):
+                use()
+
+    assert fork(child).wait().exit_status == 0
+    assert bytes(server.recv(timeout=5)) == b"abc"
+    server.reply(0, b"cba")
+    assert [reply.payload for reply in client.poll_many()] == [b"cba"]
 
 
 def test_two_shapes_cannot_share_a_place() -> None:

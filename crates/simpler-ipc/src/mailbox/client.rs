@@ -5,14 +5,16 @@ use std::sync::Arc;
 
 use super::reply::{Reply, ReplyView};
 use super::ringer::Ringer;
-use super::waiters::{LaneWaiter, Progress, ReplyWaiter};
-use super::{Found, Lane, Turn};
+use super::side::{Role, Side};
+use super::waiters::{LaneWaiter, ReplyWaiter};
+use super::Lane;
 use crate::doorbell::Doorbell;
 use crate::error::{Error, Result};
 use crate::peer::Peer;
-use crate::protocol::frame::{Kind, Posted, State};
-use crate::protocol::lane::LaneHeader;
+use crate::protocol::frame::{Kind, Posted};
+use crate::protocol::progress::Progress;
 use crate::protocol::sync::Ordering;
+use crate::protocol::turn::{scan_as_client, Turn};
 use crate::region::Window;
 use crate::spin::Spin;
 use crate::wait::Patience;
@@ -55,30 +57,28 @@ pub struct MailboxClient {
     calls: Vec<Call>,
     /// Replies to other requests that a call came across.
     kept: VecDeque<Reply>,
+    side: Side,
 }
 
 impl MailboxClient {
     pub(super) fn new(lane: Arc<Lane>, doorbell: Option<&Doorbell>) -> Result<Self> {
+        let side = Side::claim(&lane, Role::Client)?;
         let taken = lane.header().taken.load(Ordering::Acquire);
-        let frames = lane.scan(|turn, state| state == State::TaskDone && turn.ticket < taken)?;
+        let frames = scan_as_client(lane.depth, |frame| lane.frame(frame).word(), taken)?;
         let oldest = frames[0].turn;
-        if oldest.ticket != taken {
-            return Err(Error::Corrupted(format!(
-                "{taken} replies were taken from a mailbox whose oldest request is number {}",
-                oldest.ticket
-            )));
-        }
-        let is_posted = |found: &Found| found.state.is_some_and(|state| state != State::Idle);
-        let next = frames.iter().rfind(|found| is_posted(found)).map_or(oldest, |last| last.turn.next(lane.depth));
-        let (own, other) = (LaneHeader::replies, LaneHeader::requests);
-        let waiter = LaneWaiter::new(lane.clone(), own, other, doorbell, Spin::new())?;
-        let waiter = Arc::new(ReplyWaiter { waiter, progress: Progress::at(next, oldest) });
-        let server = Ringer::new(LaneHeader::requests);
+        let next = frames.iter().rfind(|found| found.is_posted()).map_or(oldest, |last| last.turn.next(lane.depth));
+        let waiter = LaneWaiter::new(lane.clone(), Role::Client, doorbell, Spin::new())?;
+        let waiter = Arc::new(ReplyWaiter { waiter, progress: Progress::at(next.ticket, oldest.ticket) });
+        let server = Ringer::new(Role::Client.other());
         let (calls, kept) = (Vec::new(), VecDeque::new());
-        let mut client = MailboxClient { lane, next, oldest, server, waiter, calls, kept };
+        let mut client = MailboxClient { lane, next, oldest, server, waiter, calls, kept, side };
         // A predecessor was killed between taking a place in the lane and posting: the server waits for that frame.
-        for hole in frames.iter().filter(|found| !is_posted(found) && found.turn.ticket < next.ticket) {
+        for hole in frames.iter().filter(|found| !found.is_posted() && found.turn.ticket < next.ticket) {
             client.give_up_turn(hole.turn)?;
+        }
+        // Or between posting and ringing: the server sleeps. What is wrong with its doorbell, the first request tells.
+        if client.side.follows_dead() {
+            let _ = client.flush();
         }
         Ok(client)
     }
@@ -117,6 +117,7 @@ impl MailboxClient {
     /// [`Error::FrameTooLarge`]; [`Error::Misused`] if the server waits at a doorbell that this process has not mapped.
     pub fn submit(&mut self, claim: Claim, kind: Kind, nbytes: usize) -> Result<u64> {
         let turn = claim.turn;
+        self.side.check()?;
         if let Err(error) = self.lane.check_fits(nbytes).and_then(|()| self.server.refresh(&self.lane)) {
             // What was wrong with the doorbell, if it was that, is the same here.
             let _ = self.give_up(claim);
@@ -151,6 +152,7 @@ impl MailboxClient {
     }
 
     fn give_up_turn(&mut self, turn: Turn) -> Result<()> {
+        self.side.check()?;
         self.lane.frame(turn.frame).give_up(turn.generation);
         self.calls.push(Call { ticket: turn.ticket, reply: None, abandoned: true });
         self.server.ring(&self.lane)
@@ -158,6 +160,7 @@ impl MailboxClient {
 
     #[inline]
     fn claim_turn(&mut self) -> Result<Option<Turn>> {
+        self.side.check()?;
         if self.free() == 0 {
             self.drop_abandoned()?;
             if self.free() == 0 {
@@ -169,7 +172,7 @@ impl MailboxClient {
             return Err(Error::Corrupted(format!("the frame for ticket {} should be idle and is not", turn.ticket)));
         }
         self.next = turn.next(self.lane.depth);
-        self.waiter.progress.set_begun(self.next);
+        self.waiter.progress.set_begun(self.next.ticket);
         Ok(Some(turn))
     }
 
@@ -254,6 +257,7 @@ impl MailboxClient {
     /// # Errors
     /// [`Error::Misused`] if no request with that ticket is in flight.
     pub fn cancel(&mut self, ticket: u64) -> Result<bool> {
+        self.side.check()?;
         if ticket < self.oldest.ticket || ticket >= self.next.ticket {
             return Err(Error::Misused(format!("no request with ticket {ticket} is in flight")));
         }
@@ -278,7 +282,10 @@ impl MailboxClient {
 
     /// The next reply that a call came across and kept for `poll`.
     pub fn poll_kept(&mut self) -> Option<Reply> {
-        self.kept.pop_front()
+        match self.side.check() {
+            Ok(()) => self.kept.pop_front(),
+            Err(_) => None, // said by whatever asks the lane next
+        }
     }
 
     /// As [`MailboxClient::poll`], reading the reply in its frame, which is freed afterwards. Kept replies
@@ -413,6 +420,7 @@ impl MailboxClient {
     // Always: a result that is handed back through memory waits there for the stores before it to leave the CPU.
     #[inline(always)]
     fn take_oldest<T>(&mut self, take: impl FnOnce(ReplyView<'_>) -> T) -> Result<Option<T>> {
+        self.side.check()?;
         if self.next == self.oldest {
             return Ok(None);
         }
@@ -425,7 +433,7 @@ impl MailboxClient {
         let taken = take(ReplyView { ticket, kind, status, code, payload });
         self.oldest = self.oldest.next(self.lane.depth);
         self.lane.header().taken.store(self.oldest.ticket, Ordering::Release);
-        self.waiter.progress.set_ended(self.oldest);
+        self.waiter.progress.set_ended(self.oldest.ticket);
         Ok(Some(taken))
     }
 
@@ -483,6 +491,7 @@ impl MailboxClient {
     /// # Errors
     /// [`Error::Os`] if the watcher thread cannot be started.
     pub fn watch(&self, peer: &Peer) -> Result<()> {
+        self.side.check()?;
         self.waiter.waiter.watched.watch(peer)
     }
 

@@ -9,8 +9,8 @@
 //!   128          128               128         128      128    24 + payload, in 128s
 //! ```
 //!
-//! There are at most one client and one server at a time; several threads of a process share one client through
-//! [`SharedClient`]. Fresh memory is an empty mailbox. A client or server made anew on a used one goes on where its
+//! There are at most one client and one server at a time: a second one is refused while the first lives. Several threads
+//! of a process share one client through [`SharedClient`]. Fresh memory is an empty mailbox. A client or server made anew on a used one goes on where its
 //! predecessor stopped, at whatever moment that was: the frames' words and the count of replies taken tell
 //! (`protocol::frame`), nothing else is kept.
 
@@ -19,6 +19,8 @@ mod reply;
 mod ringer;
 mod server;
 mod shared_client;
+#[cfg_attr(not(target_os = "linux"), allow(dead_code))]
+pub(crate) mod side;
 mod waiters;
 
 pub use client::{Claim, MailboxClient};
@@ -33,7 +35,7 @@ use std::sync::Arc;
 use crate::doorbell::Doorbell;
 use crate::error::{Error, Result};
 use crate::protocol::bell::Bell;
-use crate::protocol::frame::{FrameHeader, State, Word};
+use crate::protocol::frame::FrameHeader;
 use crate::protocol::lane::{Elsewhere, LaneHeader, Waiting};
 use crate::protocol::sync::Ordering;
 use crate::region::{Overlaid, Region, SharedBytes, Window};
@@ -43,8 +45,6 @@ const FRAME_HEADER: usize = 24;
 const FRAME_ALIGN: usize = 128;
 const MAX_DEPTH: usize = u16::MAX as usize;
 const MAX_FRAME_BYTES: usize = u32::MAX as usize;
-/// No mailbox comes this far in ten thousand years of a million requests a second; a spoilt word may say so.
-const LAST_TICKET: u64 = 1 << 60;
 /// The first bits of the geometry word: what a mailbox of this layout is known by.
 const MAGIC: u64 = 0x4d43;
 
@@ -53,41 +53,6 @@ const _: () = {
     assert!(size_of::<LaneHeader>() == 640);
     assert!(size_of::<FrameHeader>() == FRAME_HEADER);
 };
-
-/// One use of a frame.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Turn {
-    ticket: u64,
-    frame: usize,
-    generation: u64,
-}
-
-impl Turn {
-    fn at(ticket: u64, depth: usize) -> Self {
-        let depth = depth as u64;
-        Turn { ticket, frame: (ticket % depth) as usize, generation: ticket / depth }
-    }
-
-    /// The one after it, without a division.
-    #[inline]
-    fn next(self, depth: usize) -> Self {
-        let ticket = self.ticket + 1;
-        if self.frame + 1 == depth {
-            Turn { ticket, frame: 0, generation: self.generation + 1 }
-        } else {
-            Turn { ticket, frame: self.frame + 1, generation: self.generation }
-        }
-    }
-}
-
-/// A frame as somebody who comes anew finds it.
-#[derive(Debug, Clone, Copy)]
-struct Found {
-    /// Its first use that is not behind.
-    turn: Turn,
-    /// That use's state; `None` if it has not begun.
-    state: Option<State>,
-}
 
 /// A mailbox in a region. Clones are the same mailbox.
 #[derive(Debug, Clone)]
@@ -163,7 +128,8 @@ impl Mailbox {
     /// The side that posts requests. The server will ring `doorbell` for each reply, or a bell of the mailbox's own.
     ///
     /// # Errors
-    /// [`Error::Corrupted`].
+    /// [`Error::Misused`] if a client lives already, in this process or in another, or if its process cannot be looked for
+    /// from here (another pid namespace); [`Error::Corrupted`]; [`Error::Os`].
     pub fn client(&self, doorbell: Option<&Doorbell>) -> Result<MailboxClient> {
         MailboxClient::new(self.0.clone(), doorbell)
     }
@@ -171,7 +137,7 @@ impl Mailbox {
     /// The side that answers them. The client will ring `doorbell` for each request, or a bell of the mailbox's own.
     ///
     /// # Errors
-    /// [`Error::Corrupted`].
+    /// As [`Mailbox::client`].
     pub fn server(&self, doorbell: Option<&Doorbell>) -> Result<MailboxServer> {
         MailboxServer::new(self.0.clone(), doorbell)
     }
@@ -230,36 +196,6 @@ impl Lane {
         Ok(())
     }
 
-    /// Where one side stands, read from the frames: the first use of each that `is_behind` does not say is behind it,
-    /// in the order of their tickets. They are those of one round of the lane, in memory that no wrong peer has spoilt.
-    fn scan(&self, is_behind: impl Fn(Turn, State) -> bool) -> Result<Vec<Found>> {
-        let mut found = Vec::with_capacity(self.depth);
-        for frame in 0..self.depth {
-            let Word { generation, state } = self.frame(frame).word()?;
-            let turn = self.turn(frame, generation)?;
-            found.push(match is_behind(turn, state) {
-                true => Found { turn: self.turn(frame, generation + 1)?, state: None },
-                false => Found { turn, state: Some(state) },
-            });
-        }
-        found.sort_by_key(|found| found.turn.ticket);
-        let (first, last) = (found[0].turn.ticket, found[self.depth - 1].turn.ticket);
-        if last - first >= self.depth as u64 {
-            return Err(Error::Corrupted(format!(
-                "the frames of a mailbox are at tickets {first} to {last}, though there are only {} of them",
-                self.depth
-            )));
-        }
-        Ok(found)
-    }
-
-    fn turn(&self, frame: usize, generation: u64) -> Result<Turn> {
-        match generation.checked_mul(self.depth as u64) {
-            Some(ticket) if ticket < LAST_TICKET => Ok(Turn { ticket: ticket + frame as u64, frame, generation }),
-            _ => Err(Error::Corrupted(format!("a frame says that it has been used {generation} times"))),
-        }
-    }
-
     /// The doorbell one side waits at, made known to the other.
     fn settle(&self, place: &Waiting, doorbell: Option<&Doorbell>, spin: Spin) -> Result<Doorbell> {
         match doorbell {
@@ -271,7 +207,7 @@ impl Lane {
             None => {
                 place.sleep_at(Elsewhere::default());
                 let own: *const Bell = &place.own;
-                Doorbell::with_spin(&self.region, own as usize - self.region.address(), spin)
+                Doorbell::unannounced(&self.region, own as usize - self.region.address(), spin)
             }
         }
     }

@@ -5,13 +5,15 @@ use std::fmt::Display;
 use std::sync::Arc;
 
 use super::ringer::Ringer;
-use super::waiters::{check_room, LaneWaiter, Progress, RequestWaiter};
-use super::{Found, Lane, Turn};
+use super::side::{Role, Side};
+use super::waiters::{check_room, LaneWaiter, RequestWaiter};
+use super::Lane;
 use crate::doorbell::Doorbell;
 use crate::error::{Error, Result};
 use crate::peer::Peer;
 use crate::protocol::frame::{Kind, Next, State, Status};
-use crate::protocol::lane::LaneHeader;
+use crate::protocol::progress::Progress;
+use crate::protocol::turn::{scan_as_server, Found, Turn};
 use crate::region::Window;
 use crate::spin::Spin;
 use crate::wait::Patience;
@@ -43,20 +45,25 @@ pub struct MailboxServer {
     skipped: VecDeque<(u64, Status)>,
     client: Ringer,
     waiter: Arc<RequestWaiter>,
+    side: Side,
 }
 
 impl MailboxServer {
     pub(super) fn new(lane: Arc<Lane>, doorbell: Option<&Doorbell>) -> Result<Self> {
-        // What a predecessor received and did not reply to is received again.
-        let Found { turn: next, state } = lane.scan(|_, state| state == State::TaskDone)?[0];
-        let (own, other) = (LaneHeader::requests, LaneHeader::replies);
-        let waiter = LaneWaiter::new(lane.clone(), own, other, doorbell, Spin::moving())?;
-        let waiter = Arc::new(RequestWaiter { waiter, progress: Progress::at(next, next) });
-        let client = Ringer::new(LaneHeader::replies);
-        let mut server = MailboxServer { lane, next, oldest: next, skipped: VecDeque::new(), client, waiter };
+        let side = Side::claim(&lane, Role::Server)?;
+        let Found { turn: next, state } = scan_as_server(lane.depth, |frame| lane.frame(frame).word())?;
+        let waiter = LaneWaiter::new(lane.clone(), Role::Server, doorbell, Spin::moving())?;
+        let waiter = Arc::new(RequestWaiter { waiter, progress: Progress::at(next.ticket, next.ticket) });
+        let client = Ringer::new(Role::Server.other());
+        let mut server = MailboxServer { lane, next, oldest: next, skipped: VecDeque::new(), client, waiter, side };
         let torn = server.lane.header().taking.is_overwritten(next.ticket);
         if torn && state == Some(State::TaskReady) {
             server.skip(Status::Failed)?;
+        }
+        // A predecessor was killed between replying and ringing: the client sleeps. What is wrong with its doorbell, the
+        // first reply tells.
+        if server.side.follows_dead() {
+            let _ = server.flush();
         }
         Ok(server)
     }
@@ -96,6 +103,7 @@ impl MailboxServer {
     /// [`Error::Misused`] if every frame is received and none replied to; [`Error::Corrupted`].
     #[inline]
     pub fn try_recv(&mut self) -> Result<Option<Request>> {
+        self.side.check()?;
         loop {
             if !self.has_room() && !self.skipped.is_empty() {
                 return Ok(None); // it is not the caller who has taken all frames
@@ -117,7 +125,7 @@ impl MailboxServer {
 
     fn advance(&mut self) {
         self.next = self.next.next(self.lane.depth);
-        self.waiter.progress.set_begun(self.next);
+        self.waiter.progress.set_begun(self.next.ticket);
     }
 
     fn skip(&mut self, status: Status) -> Result<()> {
@@ -147,7 +155,7 @@ impl MailboxServer {
         let Turn { frame, generation, .. } = self.oldest;
         self.lane.frame(frame).finish(generation, status, code, nbytes);
         self.oldest = self.oldest.next(self.lane.depth);
-        self.waiter.progress.set_ended(self.oldest);
+        self.waiter.progress.set_ended(self.oldest.ticket);
     }
 
     /// Replies to the oldest request received and not replied to. On an error it is still the oldest.
@@ -190,6 +198,7 @@ impl MailboxServer {
         payload: *const u8,
         nbytes: usize,
     ) -> Result<()> {
+        self.side.check()?;
         if self.oldest == self.next {
             return Err(Error::Misused("reply() without a request: every one received is replied to".to_owned()));
         }
@@ -259,6 +268,7 @@ impl MailboxServer {
     /// # Errors
     /// [`Error::Os`] if the watcher thread cannot be started.
     pub fn watch(&self, peer: &Peer) -> Result<()> {
+        self.side.check()?;
         self.waiter.waiter.watched.watch(peer)
     }
 

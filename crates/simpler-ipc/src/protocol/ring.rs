@@ -39,6 +39,7 @@
 //! the same few pages stay warm.
 
 use super::bell::Bell;
+use super::owner::Namespace;
 use super::sync::{AtomicU64, Ordering};
 use super::Line;
 use crate::error::{Error, Result};
@@ -93,6 +94,7 @@ struct AllocatorLine {
     wraps: AtomicU64,
     waits: AtomicU64,
     peak: AtomicU64,
+    namespace: Namespace,
 }
 
 /// The granules that are held, from the tail on.
@@ -223,6 +225,11 @@ impl<'a> Ring<'a> {
         let allocating = Allocating { ring: *self, token };
         allocating.wipe_unfinished();
         Some(allocating)
+    }
+
+    /// In which pid namespace the processes that allocate, and those that poison, are counted.
+    pub fn namespace(&self) -> &'a Namespace {
+        &self.control.allocator.namespace
     }
 
     /// Lets another allocator follow, if `token` is the one there is. In no turn of its own.

@@ -15,3 +15,6 @@ pub use linux_names::*;
 mod unsupported;
 #[cfg(not(target_os = "linux"))]
 pub use unsupported::*;
+
+/// What stands for a pid namespace that cannot be told. Its inode is no namespace's.
+pub const UNKNOWN_NAMESPACE: u64 = 1;

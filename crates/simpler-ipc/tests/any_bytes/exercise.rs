@@ -91,8 +91,14 @@ pub fn mailbox(bytes: &[u8]) {
     while !script.0.is_empty() {
         match script.byte() % 16 {
             0 => poke(&region, &mut script),
-            1 => client = typed(mailbox.client((script.byte() % 2 == 0).then_some(&doorbell))),
-            2 => server = typed(mailbox.server((script.byte() % 2 == 0).then_some(&doorbell))),
+            1 => {
+                drop(client);
+                client = typed(mailbox.client((script.byte() % 2 == 0).then_some(&doorbell)));
+            }
+            2 => {
+                drop(server);
+                server = typed(mailbox.server((script.byte() % 2 == 0).then_some(&doorbell)));
+            }
             call @ 3..=9 => {
                 let Some(client) = &mut client else { continue };
                 match call {

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from importlib.metadata import version
 
+import simpler_ipc._supported  # noqa: F401  # first: it says why the next line could not work
 from simpler_ipc._native import (
     CANCELLED,
     CONTROL,
@@ -33,9 +34,11 @@ from simpler_ipc._native import (
     named_regions,
 )
 from simpler_ipc.errors import (
+    Corrupted,
     FrameTooLarge,
     HeapRingFull,
     IpcError,
+    Misused,
     PeerDied,
     RegionExists,
     RegionNotFound,
@@ -56,6 +59,7 @@ __all__ = [
     "OK",
     "SHUTDOWN",
     "TASK",
+    "Corrupted",
     "Doorbell",
     "FrameTooLarge",
     "HeapRing",
@@ -65,6 +69,7 @@ __all__ = [
     "Mailbox",
     "MailboxClient",
     "MailboxServer",
+    "Misused",
     "NamedRegion",
     "Notifier",
     "Peer",
