@@ -6,7 +6,7 @@ import errno
 
 
 class IpcError(Exception):
-    """Base of the errors below; itself raised for what is found in a heap ring or under a name and fits none of them."""
+    """Base of the errors below; itself raised for what a heap ring or a name is found to hold and fits none of them."""
 
 
 class Misused(IpcError):
