@@ -606,7 +606,8 @@ class HeapRing:
         ended, and finds all blocks as they were.
 
         Raises HeapRingFull, PeerDied if a watched peer is gone; Misused if another process allocates here, or the
-        ring's processes are of another pid namespace; IpcError if something wrote to the block's bytes after they were released (once, in a ring that poisons).
+        ring's processes are of another pid namespace; IpcError if something wrote to the block's bytes after they were
+        released (once, in a ring that poisons).
         """
 
     def release(self, address: int) -> None:
