@@ -17,4 +17,5 @@ mod unsupported;
 pub use unsupported::*;
 
 /// What stands for a pid namespace that cannot be told. Its inode is no namespace's.
+#[cfg(target_os = "linux")]
 pub const UNKNOWN_NAMESPACE: u64 = 1;

@@ -175,6 +175,8 @@ class Doorbell:
     def __init__(self, region: Region, offset: int = 0) -> None:
         """The doorbell at `offset`, a multiple of 4 (of 128 for speed). Zeroed memory is a doorbell.
 
+        A process rings for a mailbox only at doorbells that were opened so, here or before it was forked.
+
         Raises ValueError if it is misaligned or does not lie in the region.
         """
 
@@ -248,20 +250,23 @@ class Mailbox:
     def client(self, doorbell: Doorbell | None = None) -> MailboxClient:
         """The side that posts requests; the server rings `doorbell` for each reply (the mailbox's own if None).
 
-        A client made anew goes on where the one before it stopped.
+        A client made anew goes on where the one before it stopped. Raises Misused, with the process id, while another
+        one lives, in this process or elsewhere; Corrupted.
         """
 
     def server(self, doorbell: Doorbell | None = None) -> MailboxServer:
         """The side that answers; the client rings `doorbell` for each request (the mailbox's own if None).
 
-        A server made anew goes on where the one before it stopped: what was not replied to is received again.
+        A server made anew goes on where the one before it stopped: what was not replied to is received again. Raises
+        Misused, with the process id, while another one lives, in this process or elsewhere; Corrupted.
         """
 
 class MailboxClient:
     """Posts requests, takes replies in the same order.
 
-    Several threads may use it at a time. It belongs to one process; a client made in another goes on where this one
-    stopped.
+    Several threads may use it at a time. It belongs to the process that made it: in a forked child its calls raise
+    Misused.
+    A client made elsewhere when this one is gone goes on where it stopped.
     """
 
     _aio: Any  # what simpler_ipc.aio keeps of its calls
@@ -307,7 +312,7 @@ class MailboxClient:
     def post(self, kind: int, nbytes: int) -> int:
         """Hand the reserved frame, its first `nbytes` the request, to the server; its ticket: 0, 1, 2, …
 
-        Raises FrameTooLarge, IpcError if nothing is reserved, ValueError for no kind.
+        Raises FrameTooLarge, Misused if nothing is reserved, ValueError for no kind.
         """
 
     def send(self, kind: int, payload: Buffer) -> int | None:
@@ -329,7 +334,7 @@ class MailboxClient:
         """Take a request back: True if it is certain that the server has not taken it and never will.
 
         Its reply, with status CANCELLED, comes in its turn. False if it is too late or cannot be told: the reply tells.
-        Raises IpcError if no such request is in flight.
+        Raises Misused if no such request is in flight.
         """
 
     def begin(self, kind: int, payload: Buffer) -> int | None:
@@ -339,7 +344,7 @@ class MailboxClient:
         """
 
     def take(self, ticket: int) -> Reply | None:
-        """The second: the reply if it is there. Raises IpcError if nothing with that ticket was begun."""
+        """The second: the reply if it is there. Raises Misused if nothing with that ticket was begun."""
 
     def abandon(self, ticket: int) -> None:
         """Instead of the second: cancel the request, or drop its reply when it comes."""
@@ -356,7 +361,7 @@ class MailboxClient:
     def wait(self, timeout: float | None = None) -> None:
         """Wait until the oldest request's reply is there: `poll` gives it, unless a call waits for it.
 
-        Raises WaitTimeout, PeerDied if a watched peer is gone, IpcError if nothing is in flight.
+        Raises WaitTimeout, PeerDied if a watched peer is gone, Misused if nothing is in flight.
         """
 
 class RequestFrame:
@@ -410,7 +415,7 @@ class MailboxServer:
     def recv(self, timeout: float | None = None) -> Request:
         """The next request. Several may be received before the first is replied to.
 
-        Raises WaitTimeout, PeerDied if a watched peer is gone and no request is left, IpcError if every frame is
+        Raises WaitTimeout, PeerDied if a watched peer is gone and no request is left, Misused if every frame is
         received and none replied to.
         """
 
@@ -420,7 +425,7 @@ class MailboxServer:
     def reply(self, code: int = 0, payload: Buffer | None = None) -> None:
         """Reply to the oldest request received and not replied to. `payload` may be the request's own bytes.
 
-        Raises FrameTooLarge (the request stays unanswered), IpcError if there is no request.
+        Raises FrameTooLarge (the request stays unanswered), Misused if there is no request.
         """
 
     def reply_many(self, payloads: Sequence[Buffer]) -> None:
@@ -582,7 +587,7 @@ class HeapRing:
         """What it holds and has seen, from any process.
 
         Keeping it costs next to nothing, asking goes through the blocks that are held. While others allocate and
-        release, each number is of some recent moment. Raises IpcError if the ring's memory is spoilt.
+        release, each number is of some recent moment. Raises Corrupted if the ring's memory is spoilt.
         """
 
     def watch(self, peer: Peer) -> None:
@@ -598,8 +603,9 @@ class HeapRing:
         ring's allocator; its threads take turns. Another process follows when that object is gone or its process has
         ended, and finds all blocks as they were.
 
-        Raises HeapRingFull, PeerDied if a watched peer is gone; IpcError if another process allocates here, or
-        something wrote to the block's bytes after they were released (once, in a ring that poisons).
+        Raises HeapRingFull, PeerDied if a watched peer is gone; Misused if another process allocates here, or the
+        ring's processes are of another pid namespace; IpcError if something wrote to the block's bytes after they were
+        released (once, in a ring that poisons).
         """
 
     def release(self, address: int) -> None:

@@ -6,7 +6,7 @@ import errno
 
 
 class IpcError(Exception):
-    """Base of the errors below; itself raised for what is found in a heap ring or under a name and fits none of them.
+    """Base of the errors below; itself raised for what a heap ring or a name holds and fits none.
 
     Attributes:
         explains_itself: its message is written for the user; a command line shows that, without a traceback.
