@@ -330,7 +330,9 @@ impl<T: Overlay> std::ops::Deref for Overlaid<T> {
 
 /// A range of a region's bytes, which it keeps mapped.
 ///
-/// Other processes may write there at any time, so there is no `&[u8]` to be had: bytes are copied in and out.
+/// Other processes may write there at any time, so there is no `&[u8]` to be had: bytes are copied in and out. Nor does
+/// anything keep the threads of this process from writing where others read, so it is the caller who knows that copying
+/// is no data race.
 #[derive(Debug, Clone)]
 pub struct Window {
     region: Region,
@@ -352,23 +354,32 @@ impl Window {
     }
 
     /// A copy of its bytes.
-    pub fn to_vec(&self) -> Vec<u8> {
+    ///
+    /// # Safety
+    /// No other thread of this process writes them meanwhile.
+    pub unsafe fn to_vec(&self) -> Vec<u8> {
         self.bytes().to_vec()
     }
 
     /// Copies its first bytes out.
     ///
+    /// # Safety
+    /// No other thread of this process writes them meanwhile.
+    ///
     /// # Panics
     /// If `bytes` is longer than the window.
-    pub fn copy_to(&self, bytes: &mut [u8]) {
+    pub unsafe fn copy_to(&self, bytes: &mut [u8]) {
         self.bytes().copy_to(bytes);
     }
 
     /// Copies bytes in, from its start.
     ///
+    /// # Safety
+    /// No other thread of this process reads or writes them meanwhile: through a mailbox or a ring that lies there, say.
+    ///
     /// # Panics
     /// If `bytes` is longer than the window.
-    pub fn copy_from(&self, bytes: &[u8]) {
+    pub unsafe fn copy_from(&self, bytes: &[u8]) {
         assert!(bytes.len() <= self.nbytes, "{} bytes into a window of {}", bytes.len(), self.nbytes);
         // SAFETY: both are valid for that many bytes; overlap is allowed.
         unsafe { ptr::copy(bytes.as_ptr(), self.as_ptr(), bytes.len()) }
@@ -379,7 +390,8 @@ impl Window {
     }
 }
 
-/// Bytes of a region that is borrowed for as long: a [`Window`] that costs nothing to make.
+/// Bytes in the frame of a mailbox, which no other thread of this process writes as long as they are borrowed: the frame's
+/// turn is this side's.
 #[derive(Debug, Clone, Copy)]
 pub struct SharedBytes<'a> {
     first: *mut u8,

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use super::claim::{Claim, GivenUp};
 use super::reply::{Reply, ReplyView};
 use super::ringer::Ringer;
 use super::waiters::{LaneWaiter, Progress, ReplyWaiter};
@@ -10,28 +11,11 @@ use super::{Found, Lane, Turn};
 use crate::doorbell::Doorbell;
 use crate::error::{Error, Result};
 use crate::peer::Peer;
-use crate::protocol::frame::{Kind, Posted, State};
+use crate::protocol::frame::{Finished, Kind, Posted, State, Status};
 use crate::protocol::lane::LaneHeader;
 use crate::protocol::sync::Ordering;
-use crate::region::Window;
 use crate::spin::Spin;
 use crate::wait::Patience;
-
-/// A frame that is being filled: its place in the lane is taken.
-#[derive(Debug)]
-#[must_use = "the server waits for it until it is submitted or given up"]
-pub struct Claim {
-    turn: Turn,
-    /// The whole payload of the frame.
-    pub payload: Window,
-}
-
-impl Claim {
-    /// The frame's number, from 0 to depth - 1.
-    pub fn frame(&self) -> usize {
-        self.turn.frame
-    }
-}
 
 /// A request whose reply goes to a call, not to `poll`.
 #[derive(Debug)]
@@ -52,6 +36,8 @@ pub struct MailboxClient {
     oldest: Turn,
     server: Ringer,
     waiter: Arc<ReplyWaiter>,
+    /// What its claims were dropped for, until `calls` knows of it.
+    given_up: Arc<GivenUp>,
     calls: Vec<Call>,
     /// Replies to other requests that a call came across.
     kept: VecDeque<Reply>,
@@ -74,11 +60,13 @@ impl MailboxClient {
         let waiter = LaneWaiter::new(lane.clone(), own, other, doorbell, Spin::new())?;
         let waiter = Arc::new(ReplyWaiter { waiter, progress: Progress::at(next, oldest) });
         let server = Ringer::new(LaneHeader::requests);
+        let given_up = Arc::new(GivenUp::new(lane.clone()));
         let (calls, kept) = (Vec::new(), VecDeque::new());
-        let mut client = MailboxClient { lane, next, oldest, server, waiter, calls, kept };
+        let mut client = MailboxClient { lane, next, oldest, server, waiter, given_up, calls, kept };
         // A predecessor was killed between taking a place in the lane and posting: the server waits for that frame.
         for hole in frames.iter().filter(|found| !is_posted(found) && found.turn.ticket < next.ticket) {
-            client.give_up_turn(hole.turn)?;
+            client.given_up.give_up(hole.turn);
+            client.flush()?;
         }
         Ok(client)
     }
@@ -105,23 +93,27 @@ impl MailboxClient {
     /// [`Error::Corrupted`].
     #[inline]
     pub fn claim(&mut self) -> Result<Option<Claim>> {
-        let Some(turn) = self.claim_turn()? else { return Ok(None) };
-        let payload = self.lane.window(turn.frame, self.lane.frame_bytes)?;
-        Ok(Some(Claim { turn, payload }))
+        Ok(self.claim_turn()?.map(|turn| Claim::new(turn, &self.given_up)))
+    }
+
+    /// The place of a claim of this client.
+    fn turn_of(&self, claim: &Claim) -> Result<Turn> {
+        claim.turn_for(&self.given_up).ok_or_else(|| {
+            Error::Misused("a claim is for the client that gave it: submit it there, or drop it".to_owned())
+        })
     }
 
     /// Hands a claimed frame, whose first `nbytes` are the request, to the server: its ticket. On an error nothing was
     /// sent, and the claim is given up.
     ///
     /// # Errors
-    /// [`Error::FrameTooLarge`]; [`Error::Misused`] if the server waits at a doorbell that this process has not mapped.
+    /// [`Error::FrameTooLarge`]; [`Error::Misused`] if the claim is another client's, or if the server waits at a
+    /// doorbell that this process has not mapped.
     pub fn submit(&mut self, claim: Claim, kind: Kind, nbytes: usize) -> Result<u64> {
-        let turn = claim.turn;
-        if let Err(error) = self.lane.check_fits(nbytes).and_then(|()| self.server.refresh(&self.lane)) {
-            // What was wrong with the doorbell, if it was that, is the same here.
-            let _ = self.give_up(claim);
-            return Err(error);
-        }
+        let turn = self.turn_of(&claim)?;
+        self.lane.check_fits(nbytes)?;
+        self.server.refresh(&self.lane)?;
+        claim.into_posted();
         self.lane.frame(turn.frame).post(turn.generation, Posted { kind, nbytes });
         self.flush()?;
         Ok(turn.ticket)
@@ -135,25 +127,28 @@ impl MailboxClient {
     /// # Errors
     /// As [`MailboxClient::submit`].
     pub unsafe fn submit_raw(&mut self, claim: Claim, kind: Kind, payload: *const u8, nbytes: usize) -> Result<u64> {
-        if nbytes <= self.lane.frame_bytes {
-            // SAFETY: the caller's promise.
-            unsafe { self.lane.fill(claim.turn.frame, payload, nbytes)? };
-        }
+        let turn = self.turn_of(&claim)?;
+        // SAFETY: the caller's promise.
+        unsafe { self.lane.fill(turn.frame, payload, nbytes)? };
         self.submit(claim, kind, nbytes)
     }
 
-    /// Hands a claimed frame over with nothing to do.
+    /// Hands a claimed frame over with nothing to do, as dropping it does.
     ///
     /// # Errors
     /// [`Error::Misused`] as for [`MailboxClient::submit`]; it is given up all the same.
     pub fn give_up(&mut self, claim: Claim) -> Result<()> {
-        self.give_up_turn(claim.turn)
+        self.turn_of(&claim)?;
+        drop(claim);
+        self.flush()
     }
 
-    fn give_up_turn(&mut self, turn: Turn) -> Result<()> {
-        self.lane.frame(turn.frame).give_up(turn.generation);
-        self.calls.push(Call { ticket: turn.ticket, reply: None, abandoned: true });
-        self.server.ring(&self.lane)
+    /// Claims that were dropped are requests that nobody waits for. They were written down before their frames were
+    /// handed over: whoever has found one cancelled finds it here.
+    #[cold]
+    fn learn_given_up(&mut self) {
+        let given_up = self.given_up.take();
+        self.calls.extend(given_up.into_iter().map(|ticket| Call { ticket, reply: None, abandoned: true }));
     }
 
     #[inline]
@@ -288,12 +283,13 @@ impl MailboxClient {
     /// [`Error::Corrupted`].
     #[inline]
     pub fn poll_with<T>(&mut self, take: impl FnOnce(ReplyView<'_>) -> T) -> Result<Option<T>> {
-        while self.is_call(self.oldest.ticket) {
-            if !self.sort_oldest()? {
-                return Ok(None);
+        loop {
+            let Some(finished) = self.oldest_reply()? else { return Ok(None) };
+            if !self.is_call(self.oldest.ticket) {
+                return Ok(Some(self.take_oldest(finished, take)));
             }
+            self.sort_oldest(finished);
         }
-        self.take_oldest(take)
     }
 
     /// From now on the reply to `ticket`, just sent, is for [`MailboxClient::take_reply`], and not for `poll`.
@@ -327,15 +323,13 @@ impl MailboxClient {
             return Ok(Some(kept(reply)));
         }
         while self.oldest.ticket < ticket {
-            if !self.sort_oldest()? {
+            if !self.make_room()? {
                 return Ok(None);
             }
         }
-        let taken = self.take_oldest(in_frame)?;
-        if taken.is_some() {
-            self.calls.retain(|call| call.ticket != ticket);
-        }
-        Ok(taken)
+        let Some(finished) = self.oldest_reply()? else { return Ok(None) };
+        self.calls.retain(|call| call.ticket != ticket);
+        Ok(Some(self.take_oldest(finished, in_frame)))
     }
 
     /// Nobody waits for a call's reply any more: it is cancelled if the server has not taken it, and its reply dropped.
@@ -357,7 +351,9 @@ impl MailboxClient {
     /// # Errors
     /// [`Error::Corrupted`].
     pub fn make_room(&mut self) -> Result<bool> {
-        self.sort_oldest()
+        let Some(finished) = self.oldest_reply()? else { return Ok(false) };
+        self.sort_oldest(finished);
+        Ok(true)
     }
 
     /// Posts a request and waits for its reply. Replies to other requests that come meanwhile are kept for `poll`.
@@ -395,11 +391,12 @@ impl MailboxClient {
                 self.cancel(ticket)?;
                 return Err(error);
             }
-            while self.oldest.ticket < ticket && self.sort_oldest()? {}
+            while self.oldest.ticket < ticket && self.make_room()? {}
             // It is not there only where what came before it has ended the wait.
-            if self.oldest.ticket == ticket && self.lane.frame(self.oldest.frame).is_done(self.oldest.generation) {
-                let taken = self.take_oldest(take)?;
-                return taken.ok_or_else(|| Error::Corrupted(format!("the reply to request {ticket} is gone again")));
+            if self.oldest.ticket == ticket {
+                if let Some(finished) = self.oldest_reply()? {
+                    return Ok(self.take_oldest(finished, take));
+                }
             }
         }
     }
@@ -409,43 +406,51 @@ impl MailboxClient {
         !self.calls.is_empty() && self.calls.iter().any(|call| call.ticket == ticket)
     }
 
-    /// The oldest reply, if it is there, taken out of its frame.
-    // Always: a result that is handed back through memory waits there for the stores before it to leave the CPU.
+    /// What the oldest reply says, if it is there.
     #[inline(always)]
-    fn take_oldest<T>(&mut self, take: impl FnOnce(ReplyView<'_>) -> T) -> Result<Option<T>> {
+    fn oldest_reply(&mut self) -> Result<Option<Finished>> {
         if self.next == self.oldest {
             return Ok(None);
         }
-        let Turn { ticket, frame, generation } = self.oldest;
-        let Some(finished) = self.lane.frame(frame).finished(generation, self.lane.frame_bytes)? else {
-            return Ok(None);
-        };
+        let Turn { frame, generation, .. } = self.oldest;
+        let finished = self.lane.frame(frame).finished(generation, self.lane.frame_bytes)?;
+        if finished.is_some_and(|finished| finished.status == Status::Cancelled) {
+            self.learn_given_up();
+        }
+        Ok(finished)
+    }
+
+    /// The oldest reply, which is there, taken out of its frame.
+    // Always: a result that is handed back through memory waits there for the stores before it to leave the CPU.
+    #[inline(always)]
+    fn take_oldest<T>(&mut self, finished: Finished, take: impl FnOnce(ReplyView<'_>) -> T) -> T {
+        let Turn { ticket, frame, .. } = self.oldest;
         let payload = self.lane.payload(frame, finished.nbytes);
         let (kind, status, code) = (finished.kind, finished.status, finished.code);
         let taken = take(ReplyView { ticket, kind, status, code, payload });
         self.oldest = self.oldest.next(self.lane.depth);
         self.lane.header().taken.store(self.oldest.ticket, Ordering::Release);
         self.waiter.progress.set_ended(self.oldest);
-        Ok(Some(taken))
+        taken
     }
 
-    /// Takes the oldest reply out of its frame and keeps it for whom it is for: false if it is not there.
-    fn sort_oldest(&mut self) -> Result<bool> {
-        let Some(reply) = self.take_oldest(|view| view.to_reply())? else { return Ok(false) };
+    /// Takes the oldest reply, which is there, out of its frame and keeps it for whom it is for.
+    fn sort_oldest(&mut self, finished: Finished) {
+        let reply = self.take_oldest(finished, |view| view.to_reply());
         match self.calls.iter().position(|call| call.ticket == reply.ticket) {
             None => self.kept.push_back(reply),
             Some(call) if self.calls[call].abandoned => drop(self.calls.swap_remove(call)),
             Some(call) => self.calls[call].reply = Some(reply),
         }
-        Ok(true)
     }
 
     /// Frees the frames of abandoned calls that stand in front.
     fn drop_abandoned(&mut self) -> Result<()> {
-        while self.calls.iter().any(|call| call.abandoned && call.ticket == self.oldest.ticket) {
-            if !self.sort_oldest()? {
+        while let Some(finished) = self.oldest_reply()? {
+            if !self.calls.iter().any(|call| call.abandoned && call.ticket == self.oldest.ticket) {
                 break;
             }
+            self.sort_oldest(finished);
         }
         Ok(())
     }
@@ -489,5 +494,12 @@ impl MailboxClient {
     /// Ends what [`MailboxClient::watch`] began: when a successor has taken the peer's place.
     pub fn forget(&self, peer: &Peer) {
         self.waiter.waiter.watched.forget(peer);
+    }
+}
+
+impl Drop for MailboxClient {
+    fn drop(&mut self) {
+        // What a claim that is dropped later has to say is for nobody: a successor finds its frame as it is.
+        self.given_up.close();
     }
 }

@@ -14,6 +14,7 @@
 //! predecessor stopped, at whatever moment that was: the frames' words and the count of replies taken tell
 //! (`protocol::frame`), nothing else is kept.
 
+mod claim;
 mod client;
 mod reply;
 mod ringer;
@@ -21,7 +22,8 @@ mod server;
 mod shared_client;
 mod waiters;
 
-pub use client::{Claim, MailboxClient};
+pub use claim::Claim;
+pub use client::MailboxClient;
 pub use reply::{Reply, ReplyView};
 pub use server::{MailboxServer, Request, LOST};
 pub use shared_client::SharedClient;
@@ -36,7 +38,7 @@ use crate::protocol::bell::Bell;
 use crate::protocol::frame::{FrameHeader, State, Word};
 use crate::protocol::lane::{Elsewhere, LaneHeader, Waiting};
 use crate::protocol::sync::Ordering;
-use crate::region::{Overlaid, Region, SharedBytes, Window};
+use crate::region::{Overlaid, Region, SharedBytes};
 use crate::spin::Spin;
 
 const FRAME_HEADER: usize = 24;
@@ -189,7 +191,7 @@ impl Lane {
     /// The header of the frame with this number.
     #[inline]
     fn frame(&self, frame: usize) -> &FrameHeader {
-        debug_assert!(frame < self.depth);
+        assert!(frame < self.depth, "a lane of {} frames has none with number {frame}", self.depth);
         let address = self.region.address() + self.frame_offset(frame);
         // SAFETY: `Mailbox::new` checked that all frames lie in the region and that the first is aligned, and strides
         // are multiples of the alignment; `self.region` keeps it mapped; any bytes are a valid `FrameHeader`, which is
@@ -198,18 +200,14 @@ impl Lane {
     }
 
     fn payload_address(&self, frame: usize) -> *mut u8 {
+        assert!(frame < self.depth, "a lane of {} frames has none with number {frame}", self.depth);
         (self.region.address() + self.frame_offset(frame) + FRAME_HEADER) as *mut u8
     }
 
-    /// The first `nbytes` of a frame's payload, for as long as anybody wants.
-    fn window(&self, frame: usize, nbytes: usize) -> Result<Window> {
-        self.region.window(self.frame_offset(frame) + FRAME_HEADER, nbytes)
-    }
-
-    /// The same, borrowed.
+    /// The first `nbytes` of a frame's payload.
     #[inline]
     fn payload(&self, frame: usize, nbytes: usize) -> SharedBytes<'_> {
-        debug_assert!(nbytes <= self.frame_bytes);
+        assert!(nbytes <= self.frame_bytes, "{nbytes} bytes of a frame that has {}", self.frame_bytes);
         // SAFETY: `Mailbox::new` checked that all frames lie in the region; callers have checked `nbytes`.
         unsafe { SharedBytes::new(&self.region, self.payload_address(frame), nbytes) }
     }

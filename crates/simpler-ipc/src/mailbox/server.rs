@@ -10,21 +10,33 @@ use super::{Found, Lane, Turn};
 use crate::doorbell::Doorbell;
 use crate::error::{Error, Result};
 use crate::peer::Peer;
-use crate::protocol::frame::{Kind, Next, State, Status};
+use crate::protocol::frame::{Kind, Next, Posted, State, Status};
 use crate::protocol::lane::LaneHeader;
-use crate::region::Window;
+use crate::region::{Region, SharedBytes};
 use crate::spin::Spin;
 use crate::wait::Patience;
 
-/// A request in its frame: valid until it is replied to, after which the bytes may be those of a later one.
-#[derive(Debug, Clone)]
-pub struct Request {
+/// A request in its frame. It borrows the server, which the next call to it ends: no view outlives the reply.
+///
+/// ```compile_fail,E0502
+/// # fn main() -> Result<(), simpler_ipc::Error> {
+/// # use simpler_ipc::{Mailbox, Patience, Region};
+/// # let region = Region::anonymous(Mailbox::required_bytes(1, 64)?, "example")?;
+/// # let mut server = Mailbox::new(&region, 0, 1, 64)?.server(None)?;
+/// let request = server.recv(&mut Patience::forever())?;
+/// server.reply(0, b"done")?;
+/// request.payload.to_vec(); // may be a later request by now
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone, Copy)]
+pub struct Request<'a> {
     /// 0, 1, 2… in the order of posting.
     pub ticket: u64,
     /// What it is.
     pub kind: Kind,
     /// What the client sent, in place.
-    pub payload: Window,
+    pub payload: SharedBytes<'a>,
 }
 
 /// The code of a failed reply that no server gave: it was killed when it had half replaced the request by its reply.
@@ -81,10 +93,11 @@ impl MailboxServer {
     /// # Errors
     /// [`Error::Misused`] if every frame is received and none replied to; [`Error::PeerDied`] if a watched peer is
     /// gone; [`Error::WaitTimeout`]; [`Error::Interrupted`]; [`Error::Corrupted`].
-    pub fn recv(&mut self, patience: &mut Patience<'_>) -> Result<Request> {
+    #[inline]
+    pub fn recv(&mut self, patience: &mut Patience<'_>) -> Result<Request<'_>> {
         loop {
-            if let Some(request) = self.try_recv()? {
-                return Ok(request);
+            if let Some((turn, posted)) = self.take_next()? {
+                return Ok(self.request(turn, posted));
             }
             self.waiter.wait(patience)?;
         }
@@ -95,20 +108,49 @@ impl MailboxServer {
     /// # Errors
     /// [`Error::Misused`] if every frame is received and none replied to; [`Error::Corrupted`].
     #[inline]
-    pub fn try_recv(&mut self) -> Result<Option<Request>> {
+    pub fn try_recv(&mut self) -> Result<Option<Request<'_>>> {
+        Ok(self.take_next()?.map(|(turn, posted)| self.request(turn, posted)))
+    }
+
+    /// A request once more that was received and is not replied to: several may be looked at together.
+    ///
+    /// # Errors
+    /// [`Error::Misused`] if no request with that ticket is received and not replied to; [`Error::Corrupted`].
+    pub fn received(&self, ticket: u64) -> Result<Request<'_>> {
+        let received = (self.oldest.ticket..self.next.ticket).contains(&ticket);
+        if !received || self.skipped.iter().any(|(skipped, _)| *skipped == ticket) {
+            return Err(Error::Misused(format!("no request with ticket {ticket} is received and not replied to")));
+        }
+        let turn = Turn::at(ticket, self.lane.depth);
+        Ok(self.request(turn, self.lane.frame(turn.frame).posted(self.lane.frame_bytes)?))
+    }
+
+    /// The memory that requests lie in, for those who keep one at their own risk.
+    #[doc(hidden)]
+    pub fn region(&self) -> &Region {
+        &self.lane.region
+    }
+
+    #[inline]
+    fn request(&self, turn: Turn, posted: Posted) -> Request<'_> {
+        let payload = self.lane.payload(turn.frame, posted.nbytes);
+        Request { ticket: turn.ticket, kind: posted.kind, payload }
+    }
+
+    #[inline]
+    fn take_next(&mut self) -> Result<Option<(Turn, Posted)>> {
         loop {
             if !self.has_room() && !self.skipped.is_empty() {
                 return Ok(None); // it is not the caller who has taken all frames
             }
             check_room(&self.lane, self.next.ticket, self.oldest.ticket)?;
-            let Turn { ticket, frame, generation } = self.next;
+            let turn @ Turn { ticket, frame, generation } = self.next;
             let header = self.lane.frame(frame);
             match header.peek(generation, self.lane.frame_bytes)? {
                 Next::Nothing => return Ok(None),
                 Next::Request(posted) if self.lane.header().taking.take(ticket, header, generation) => {
-                    let payload = self.lane.window(frame, posted.nbytes)?;
                     self.advance();
-                    return Ok(Some(Request { ticket, kind: posted.kind, payload }));
+                    return Ok(Some((turn, posted)));
                 }
                 Next::Request(_) | Next::Cancelled => self.skip(Status::Cancelled)?,
             }
@@ -232,7 +274,7 @@ impl MailboxServer {
     pub fn serve<E: Display>(
         &mut self,
         patience: &mut Patience<'_>,
-        mut handler: impl FnMut(&Request) -> std::result::Result<Vec<u8>, E>,
+        mut handler: impl FnMut(&Request<'_>) -> std::result::Result<Vec<u8>, E>,
     ) -> Result<()> {
         loop {
             let request = self.recv(patience)?;

@@ -225,12 +225,18 @@ impl FrameHeader {
         let word = self.word()?;
         match word.state {
             State::TaskReady if word.generation == generation => {
-                Ok(Next::Request(Posted { kind: self.kind()?, nbytes: self.nbytes(frame_bytes)? }))
+                Ok(Next::Request(self.posted(frame_bytes)?))
             }
             State::Cancelled if word.generation == generation => Ok(Next::Cancelled),
             _ if word.is_before(generation) => Ok(Next::Nothing),
             _ => Err(out_of_turn(generation, word)),
         }
+    }
+
+    /// What the frame's request says, whose word was seen before.
+    #[inline]
+    pub fn posted(&self, frame_bytes: usize) -> Result<Posted> {
+        Ok(Posted { kind: self.kind()?, nbytes: self.nbytes(frame_bytes)? })
     }
 
     /// Takes a request back, if it is there and not finished. Whether it was in time is for [`Taking`] to tell.

@@ -235,7 +235,9 @@ impl Scene {
         let first = needed(1) - stride;
         let word = |number| {
             let mut bytes = [0; 8];
-            self.lane.window(first + number * stride, 8).unwrap().copy_to(&mut bytes);
+            let window = self.lane.window(first + number * stride, 8).unwrap();
+            // SAFETY: no thread of this process writes there.
+            unsafe { window.copy_to(&mut bytes) };
             u64::from_ne_bytes(bytes)
         };
         (0..self.mailbox.depth()).map(word).collect()
