@@ -7,7 +7,6 @@ use pyo3::exceptions::PyBufferError;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyMemoryView};
-use simpler_ipc::Window;
 
 /// Calls `body` with the bytes of any object that has contiguous ones; they may lie in shared memory.
 pub fn with_bytes<T>(object: &Bound<'_, PyAny>, body: impl FnOnce(*const u8, usize) -> PyResult<T>) -> PyResult<T> {
@@ -58,19 +57,6 @@ pub unsafe fn fill_view(
         return Err(PyErr::fetch(owner.py()));
     }
     Ok(())
-}
-
-/// A frame's payload, as something a memoryview can be made of; it keeps the region mapped.
-#[pyclass(frozen, module = "simpler_ipc")]
-pub struct Payload(pub Window);
-
-#[pymethods]
-impl Payload {
-    unsafe fn __getbuffer__(slf: &Bound<'_, Self>, view: *mut ffi::Py_buffer, flags: c_int) -> PyResult<()> {
-        let window = &slf.get().0;
-        // SAFETY: Python made the view; the window keeps its bytes mapped as long as this object lives.
-        unsafe { fill_view(slf.as_any(), view, window.as_ptr(), window.nbytes(), flags) }
-    }
 }
 
 /// A new memoryview of an object with a buffer.

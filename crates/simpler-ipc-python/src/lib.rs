@@ -7,6 +7,7 @@ mod bytes;
 mod client;
 mod doorbell;
 mod errors;
+mod filling;
 mod heap_ring;
 mod mailbox;
 mod notifier;

@@ -48,11 +48,10 @@ fn serve(mut server: MailboxServer) -> simpler_ipc::Result<()> {
     loop {
         let mut next = Some(server.recv(&mut Patience::forever())?);
         while let Some(request) = next {
-            // SAFETY: the request's window is valid for its bytes, and `request` keeps it mapped.
-            unsafe {
-                server.queue_reply_raw(Status::Ok, 0, request.payload.as_ptr(), request.payload.nbytes())?;
-            }
-            if request.kind == Kind::Shutdown {
+            let (kind, payload, nbytes) = (request.kind, request.payload.as_ptr(), request.payload.nbytes());
+            // SAFETY: the request has that many bytes, and is not replied to before.
+            unsafe { server.queue_reply_raw(Status::Ok, 0, payload, nbytes)? };
+            if kind == Kind::Shutdown {
                 return server.flush();
             }
             next = server.try_recv()?;

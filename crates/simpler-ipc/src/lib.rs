@@ -92,8 +92,7 @@
 //!
 //! Waits that watch it end with [`Error::PeerDied`]. A client or server made anew on a used mailbox goes on where its
 //! predecessor stopped: replies that were given are taken, requests that were not replied to are received again. So a
-//! request may be executed twice; it is answered once. A server killed while it writes a reply over a request leaves a
-//! failed reply with the code [`LOST`].
+//! request may be executed twice; it is answered once.
 //!
 //! # Fork
 //!
@@ -121,7 +120,7 @@ mod watcher;
 pub use doorbell::Doorbell;
 pub use error::{Error, Exit, Result};
 pub use heap_ring::{HeapRing, HeapRingStats};
-pub use mailbox::{Claim, Mailbox, MailboxClient, MailboxServer, Reply, ReplyView, Request, SharedClient, LOST};
+pub use mailbox::{Claim, Mailbox, MailboxClient, MailboxServer, Reply, ReplyView, Request, SharedClient};
 pub use named::{named_regions, NamedRegion};
 pub use notifier::Notifier;
 pub use peer::{exit_with, Peer};

@@ -13,7 +13,6 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use crate::error::{Error, Result};
 use crate::named::{self, OwnedName, Pause};
 use crate::protocol::bell::Bell;
-use crate::protocol::frame::FrameHeader;
 use crate::protocol::lane::LaneHeader;
 use crate::protocol::ring::RingControl;
 use crate::protocol::sync::AtomicU64;
@@ -296,8 +295,6 @@ pub(crate) unsafe trait Overlay {}
 unsafe impl Overlay for AtomicU64 {}
 // SAFETY: repr(C), two atomics.
 unsafe impl Overlay for Bell {}
-// SAFETY: repr(C), atomics only.
-unsafe impl Overlay for FrameHeader {}
 // SAFETY: repr(C), lines of atomics only.
 unsafe impl Overlay for LaneHeader {}
 // SAFETY: repr(C), lines of atomics only.

@@ -335,7 +335,7 @@ mod linux {
                     }
                     Status::Ok => assert_eq!(reply.payload, answer(request), "reply {} is whole", reply.ticket),
                     Status::Cancelled => assert!(act.what.contains("cancel")),
-                    Status::Failed => assert!(act.what.contains("replies") || act.what == "fails"),
+                    Status::Failed => assert_eq!(act.what, "fails"),
                 }
             }
         }

@@ -5,17 +5,18 @@
 use std::thread;
 use std::time::Duration;
 
-use simpler_ipc::mailbox::LOST;
 use simpler_ipc::{
     Doorbell, Error, Kind, Mailbox, MailboxClient, MailboxServer, Patience, Region, Reply, Request, SharedClient,
     Status,
 };
 
 const FRAME_BYTES: usize = 100;
-/// Where the first frame's header starts: generation and state (8 bytes), payload bytes, kind, status, code.
-const FRAME: usize = 640;
-/// Where the server notes which request it is replying to.
-const REPLYING: usize = 384 + 8;
+/// Where the first frame's request starts: generation, kind and state (8 bytes), payload bytes; then its payload.
+const REQUEST: usize = 640;
+/// And its reply: generation, kind and status (8 bytes), payload bytes, code; then its payload.
+const REPLY: usize = REQUEST + 128;
+/// From one frame to the next.
+const STRIDE: usize = 256;
 
 /// Writes to shared memory.
 fn write(region: &Region, offset: usize, bytes: &[u8]) {
@@ -231,17 +232,13 @@ fn impossible_shapes_and_places_are_refused() {
 
 #[test]
 fn a_spoilt_frame_is_an_error_on_both_sides() {
-    let spoils: [(&str, usize, &[u8]); 4] = [
-        ("state", FRAME, &[7]),
-        ("generation", FRAME + 4, &[1]),
-        ("payload bytes", FRAME + 8, &[0xff; 4]),
-        ("kind", FRAME + 12, &[0, 0, 0, 0x80]),
-    ];
+    let spoils: [(&str, usize, &[u8]); 4] =
+        [("state", 0, &[1 << 3 | 7]), ("kind", 0, &[1]), ("generation", 4, &[1]), ("payload bytes", 8, &[0xff; 4])];
     for (what, offset, bytes) in spoils {
         let region = region();
         let (mut client, mut server) = pair(&region);
         client.send(Kind::Task, b"?").unwrap();
-        write(&region, offset, bytes);
+        write(&region, REQUEST + offset, bytes);
         assert!(matches!(server.recv(&mut no_wait()), Err(Error::Corrupted(_))), "{what} in a request");
 
         let region = self::region();
@@ -249,7 +246,7 @@ fn a_spoilt_frame_is_an_error_on_both_sides() {
         client.send(Kind::Task, b"?").unwrap();
         server.recv(&mut no_wait()).unwrap();
         server.reply(0, b"!").unwrap();
-        write(&region, offset, bytes);
+        write(&region, REPLY + offset, bytes);
         assert!(matches!(client.poll(), Err(Error::Corrupted(_))), "{what} in a reply");
     }
 }
@@ -258,7 +255,7 @@ fn a_spoilt_frame_is_an_error_on_both_sides() {
 fn a_frame_that_should_be_free_and_is_not_is_an_error() {
     let region = region();
     let (mut client, _server) = pair(&region);
-    write(&region, FRAME, &[1]);
+    write(&region, REPLY, &[1 << 3 | 1]);
     assert!(matches!(client.claim(), Err(Error::Corrupted(_))));
 }
 
@@ -291,7 +288,7 @@ fn frames_of_different_rounds_are_an_error_to_whoever_comes_anew() {
     for frame in 0..4 {
         let region = region();
         let mailbox = Mailbox::new(&region, 0, 4, FRAME_BYTES).unwrap();
-        write(&region, FRAME + frame * 128 + 2, &[5]);
+        write(&region, REQUEST + frame * STRIDE + 2, &[5]);
         assert!(matches!(mailbox.client(None), Err(Error::Corrupted(_))));
         assert!(matches!(mailbox.server(None), Err(Error::Corrupted(_))));
     }
@@ -357,20 +354,17 @@ fn a_server_made_anew_does_not_take_what_was_cancelled() {
 }
 
 #[test]
-fn a_request_that_a_killed_server_has_half_overwritten_fails() {
+fn a_request_that_a_killed_server_was_replying_to_is_received_again() {
     let region = region();
     let (mut client, mut server) = pair(&region);
-    for _ in 0..2 {
-        client.send(Kind::Task, b"?").unwrap();
-    }
+    client.send(Kind::Task, b"whole").unwrap();
     server.recv(&mut no_wait()).unwrap();
-    write(&region, REPLYING, &[1]); // one more than the ticket, as its last act
+    write(&region, REPLY + 8, &[0x55; 60]); // all of its reply but the word, as its last act
     drop(server);
     let mut server = Mailbox::new(&region, 0, 4, FRAME_BYTES).unwrap().server(None).unwrap();
-    assert_eq!(server.recv(&mut no_wait()).unwrap().ticket, 1);
-    let reply = client.poll().unwrap().unwrap();
-    assert_eq!((reply.status, reply.code), (Status::Failed, LOST));
-    assert!(String::from_utf8(reply.payload).unwrap().starts_with("the server was killed"));
+    assert_eq!(server.recv(&mut no_wait()).unwrap().payload.to_vec(), b"whole");
+    server.reply(0, b"done").unwrap();
+    assert_eq!(client.poll().unwrap().unwrap().payload, b"done");
 }
 
 #[test]

@@ -6,6 +6,7 @@ use super::ringer::Ringer;
 use super::{Lane, Turn};
 use crate::error::Result;
 use crate::protocol::lane::LaneHeader;
+use crate::region::Window;
 use crate::sys;
 
 /// A frame that is being filled: its place in the lane is taken. Dropped, it gives the place back: the server passes over
@@ -48,14 +49,22 @@ impl Claim {
     /// # Errors
     /// [`Error::FrameTooLarge`](crate::Error::FrameTooLarge).
     pub fn copy_from(&mut self, bytes: &[u8]) -> Result<()> {
+        let payload = self.as_mut_ptr();
         // SAFETY: a slice is valid for its length.
-        unsafe { self.given_up.lane.fill(self.turn.frame, bytes.as_ptr(), bytes.len()) }
+        unsafe { self.given_up.lane.fill(payload, bytes.as_ptr(), bytes.len()) }
     }
 
     /// The first byte of the frame's payload: valid for reads and writes of [`Claim::frame_bytes`] bytes until the claim
     /// is submitted or dropped.
     pub fn as_mut_ptr(&mut self) -> *mut u8 {
-        self.given_up.lane.payload_address(self.turn.frame)
+        self.given_up.lane.request_address(self.turn.frame)
+    }
+
+    /// The frame's payload, for those who see themselves that nobody writes there after the claim.
+    #[doc(hidden)]
+    pub fn window(&mut self) -> Result<Window> {
+        let (first, region) = (self.as_mut_ptr() as usize, &self.given_up.lane.region);
+        region.window(first - region.address(), self.frame_bytes())
     }
 }
 
@@ -88,7 +97,7 @@ impl GivenUp {
         let Some(tickets) = tickets.as_mut() else { return false };
         // In this order: whoever finds the frame cancelled finds the ticket.
         tickets.push(turn.ticket);
-        self.lane.frame(turn.frame).give_up(turn.generation);
+        self.lane.frame(turn.frame).request.give_up(turn.generation);
         true
     }
 

@@ -114,7 +114,7 @@ impl MailboxClient {
         self.lane.check_fits(nbytes)?;
         self.server.refresh(&self.lane)?;
         claim.into_posted();
-        self.lane.frame(turn.frame).post(turn.generation, Posted { kind, nbytes });
+        self.lane.frame(turn.frame).request.post(turn.generation, Posted { kind, nbytes });
         self.flush()?;
         Ok(turn.ticket)
     }
@@ -129,7 +129,7 @@ impl MailboxClient {
     pub unsafe fn submit_raw(&mut self, claim: Claim, kind: Kind, payload: *const u8, nbytes: usize) -> Result<u64> {
         let turn = self.turn_of(&claim)?;
         // SAFETY: the caller's promise.
-        unsafe { self.lane.fill(turn.frame, payload, nbytes)? };
+        unsafe { self.lane.fill(self.lane.request_address(turn.frame), payload, nbytes)? };
         self.submit(claim, kind, nbytes)
     }
 
@@ -160,7 +160,7 @@ impl MailboxClient {
             }
         }
         let turn = self.next;
-        if !self.lane.frame(turn.frame).is_idle(turn.generation) {
+        if !self.lane.frame(turn.frame).reply.is_before(turn.generation) {
             return Err(Error::Corrupted(format!("the frame for ticket {} should be idle and is not", turn.ticket)));
         }
         self.next = turn.next(self.lane.depth);
@@ -207,8 +207,8 @@ impl MailboxClient {
         self.server.refresh(&self.lane)?;
         let Some(turn) = self.claim_turn()? else { return Ok(None) };
         // SAFETY: the caller's promise.
-        unsafe { self.lane.fill(turn.frame, payload, nbytes)? };
-        self.lane.frame(turn.frame).post(turn.generation, Posted { kind, nbytes });
+        unsafe { self.lane.fill(self.lane.request_address(turn.frame), payload, nbytes)? };
+        self.lane.frame(turn.frame).request.post(turn.generation, Posted { kind, nbytes });
         Ok(Some(turn.ticket))
     }
 
@@ -253,7 +253,7 @@ impl MailboxClient {
             return Err(Error::Misused(format!("no request with ticket {ticket} is in flight")));
         }
         let turn = Turn::at(ticket, self.lane.depth);
-        let cancelled = self.lane.header().taking.cancel(ticket, self.lane.frame(turn.frame), turn.generation);
+        let cancelled = self.lane.header().taking.cancel(ticket, self.lane.frame(turn.frame).request, turn.generation);
         if cancelled {
             self.server.ring(&self.lane)?;
         }
@@ -385,6 +385,15 @@ impl MailboxClient {
             }
             self.make_room()?;
         };
+        if self.oldest.ticket == ticket && !patience.only_looks() {
+            let Turn { frame, generation, .. } = self.oldest;
+            let reply = self.lane.frame(frame).reply;
+            if self.waiter.waiter.watched.doorbell().spin().glance(|| !reply.is_before(generation)) {
+                if let Some(finished) = self.oldest_reply()? {
+                    return Ok(self.take_oldest(finished, take));
+                }
+            }
+        }
         loop {
             if let Err(error) = self.waiter.wait_for(ticket, patience) {
                 self.calls.push(Call { ticket, reply: None, abandoned: true });
@@ -413,7 +422,7 @@ impl MailboxClient {
             return Ok(None);
         }
         let Turn { frame, generation, .. } = self.oldest;
-        let finished = self.lane.frame(frame).finished(generation, self.lane.frame_bytes)?;
+        let finished = self.lane.frame(frame).reply.finished(generation, self.lane.frame_bytes)?;
         if finished.is_some_and(|finished| finished.status == Status::Cancelled) {
             self.learn_given_up();
         }
@@ -425,8 +434,8 @@ impl MailboxClient {
     #[inline(always)]
     fn take_oldest<T>(&mut self, finished: Finished, take: impl FnOnce(ReplyView<'_>) -> T) -> T {
         let Turn { ticket, frame, .. } = self.oldest;
-        let payload = self.lane.payload(frame, finished.nbytes);
-        let (kind, status, code) = (finished.kind, finished.status, finished.code);
+        let payload = self.lane.reply(frame, finished.nbytes);
+        let Finished { kind, status, code, .. } = finished;
         let taken = take(ReplyView { ticket, kind, status, code, payload });
         self.oldest = self.oldest.next(self.lane.depth);
         self.lane.header().taken.store(self.oldest.ticket, Ordering::Release);

@@ -2,11 +2,11 @@
 //!
 //! A mailbox is `depth` frames, used in turn. The client claims the next free frame, writes a request into it in
 //! place and submits it; the server receives requests in order, reads them in place, and replies to them in order,
-//! in the same frame. Depth 1 is the classic mailbox; a deeper one keeps the server busy while the client thinks.
+//! in the same frame's other half. Depth 1 is the classic mailbox; a deeper one keeps the server busy while the client thinks.
 //!
 //! ```text
-//! geometry │ requests' bell │ replies' bell │ taking │ taken │ frame 0 │ frame 1 │ …
-//!   128          128               128         128      128    24 + payload, in 128s
+//! geometry │ requests' bell │ replies' bell │ taking │ taken │ request 0 │ reply 0 │ request 1 │ …
+//!   128          128               128         128      128    16 + payload each, in 128s
 //! ```
 //!
 //! There are at most one client and one server at a time; several threads of a process share one client through
@@ -25,7 +25,7 @@ mod waiters;
 pub use claim::Claim;
 pub use client::MailboxClient;
 pub use reply::{Reply, ReplyView};
-pub use server::{MailboxServer, Request, LOST};
+pub use server::{MailboxServer, Request};
 pub use shared_client::SharedClient;
 pub use waiters::{ReplyWaiter, RequestWaiter};
 
@@ -35,25 +35,25 @@ use std::sync::Arc;
 use crate::doorbell::Doorbell;
 use crate::error::{Error, Result};
 use crate::protocol::bell::Bell;
-use crate::protocol::frame::{FrameHeader, State, Word};
+use crate::protocol::frame::{Frame, ReplyHeader, RequestHeader, State, Word};
 use crate::protocol::lane::{Elsewhere, LaneHeader, Waiting};
 use crate::protocol::sync::Ordering;
 use crate::region::{Overlaid, Region, SharedBytes};
 use crate::spin::Spin;
 
-const FRAME_HEADER: usize = 24;
-const FRAME_ALIGN: usize = 128;
+const HALF_HEADER: usize = 16;
+const HALF_ALIGN: usize = 128;
 const MAX_DEPTH: usize = u16::MAX as usize;
 const MAX_FRAME_BYTES: usize = u32::MAX as usize;
 /// No mailbox comes this far in ten thousand years of a million requests a second; a spoilt word may say so.
-const LAST_TICKET: u64 = 1 << 60;
+const LAST_TICKET: u64 = 1 << 58;
 /// The first bits of the geometry word: what a mailbox of this layout is known by.
-const MAGIC: u64 = 0x4d43;
+const MAGIC: u64 = 0x4d44;
 
 #[cfg(not(loom))]
 const _: () = {
     assert!(size_of::<LaneHeader>() == 640);
-    assert!(size_of::<FrameHeader>() == FRAME_HEADER);
+    assert!(size_of::<RequestHeader>() == HALF_HEADER && size_of::<ReplyHeader>() == HALF_HEADER);
 };
 
 /// One use of a frame.
@@ -102,10 +102,14 @@ struct Lane {
     depth: usize,
     frame_bytes: usize,
     header: Overlaid<LaneHeader>,
+    /// The address of the first frame, and the bytes of half a frame.
+    frames: usize,
+    half: usize,
 }
 
-fn stride(frame_bytes: usize) -> usize {
-    (FRAME_HEADER + frame_bytes).next_multiple_of(FRAME_ALIGN)
+/// What a request takes, and what a reply takes: lines of their own, so that neither side writes where the other looks.
+fn half(frame_bytes: usize) -> usize {
+    (HALF_HEADER + frame_bytes).next_multiple_of(HALF_ALIGN)
 }
 
 impl Mailbox {
@@ -120,7 +124,7 @@ impl Mailbox {
         if frame_bytes == 0 || frame_bytes > MAX_FRAME_BYTES {
             return Err(Error::Invalid(format!("a frame has 1 to {MAX_FRAME_BYTES} bytes, not {frame_bytes}")));
         }
-        Ok(size_of::<LaneHeader>() + depth * stride(frame_bytes))
+        Ok(size_of::<LaneHeader>() + depth * 2 * half(frame_bytes))
     }
 
     /// The mailbox at `offset` of a region, a multiple of 128; made where the memory is zero, joined where the same
@@ -144,7 +148,8 @@ impl Mailbox {
             }
             Err(_) => return Err(Error::Invalid(format!("offset {offset} holds something that is no mailbox"))),
         }
-        Ok(Mailbox(Arc::new(Lane { region: region.clone(), offset, depth, frame_bytes, header })))
+        let (frames, half) = (region.address() + offset + size_of::<LaneHeader>(), half(frame_bytes));
+        Ok(Mailbox(Arc::new(Lane { region: region.clone(), offset, depth, frame_bytes, header, frames, half })))
     }
 
     /// Requests that may be in flight.
@@ -184,47 +189,66 @@ impl Lane {
         &self.header[0]
     }
 
-    fn frame_offset(&self, frame: usize) -> usize {
-        self.offset + size_of::<LaneHeader>() + frame * stride(self.frame_bytes)
+    /// Where a frame begins in this process. A frame that is none ends the program instead of touching what lies behind.
+    #[inline(always)]
+    fn frame_address(&self, frame: usize) -> usize {
+        assert!(frame < self.depth, "there is no such frame in the lane");
+        self.frames + frame * 2 * self.half
     }
 
-    /// The header of the frame with this number.
-    #[inline]
-    fn frame(&self, frame: usize) -> &FrameHeader {
-        assert!(frame < self.depth, "a lane of {} frames has none with number {frame}", self.depth);
-        let address = self.region.address() + self.frame_offset(frame);
-        // SAFETY: `Mailbox::new` checked that all frames lie in the region and that the first is aligned, and strides
-        // are multiples of the alignment; `self.region` keeps it mapped; any bytes are a valid `FrameHeader`, which is
-        // atomics only.
-        unsafe { &*(address as *const FrameHeader) }
+    /// The headers of the frame with this number.
+    #[inline(always)]
+    fn frame(&self, frame: usize) -> Frame<'_> {
+        let address = self.frame_address(frame);
+        // SAFETY: `Mailbox::new` checked that all frames lie in the region and that the first is aligned, and halves are
+        // multiples of the alignment; `self.region` keeps it mapped; any bytes are valid headers, which are atomics only.
+        unsafe {
+            Frame {
+                request: &*(address as *const RequestHeader),
+                reply: &*((address + self.half) as *const ReplyHeader),
+            }
+        }
     }
 
-    fn payload_address(&self, frame: usize) -> *mut u8 {
-        assert!(frame < self.depth, "a lane of {} frames has none with number {frame}", self.depth);
-        (self.region.address() + self.frame_offset(frame) + FRAME_HEADER) as *mut u8
+    #[inline(always)]
+    fn request_address(&self, frame: usize) -> *mut u8 {
+        (self.frame_address(frame) + HALF_HEADER) as *mut u8
     }
 
-    /// The first `nbytes` of a frame's payload.
-    #[inline]
-    fn payload(&self, frame: usize, nbytes: usize) -> SharedBytes<'_> {
-        assert!(nbytes <= self.frame_bytes, "{nbytes} bytes of a frame that has {}", self.frame_bytes);
-        // SAFETY: `Mailbox::new` checked that all frames lie in the region; callers have checked `nbytes`.
-        unsafe { SharedBytes::new(&self.region, self.payload_address(frame), nbytes) }
+    #[inline(always)]
+    fn reply_address(&self, frame: usize) -> *mut u8 {
+        (self.frame_address(frame) + self.half + HALF_HEADER) as *mut u8
     }
 
-    /// Fills the start of a frame's payload.
+    /// The first `nbytes` of a request.
+    #[inline(always)]
+    fn request(&self, frame: usize, nbytes: usize) -> SharedBytes<'_> {
+        assert!(nbytes <= self.frame_bytes, "a frame has less bytes than that");
+        // SAFETY: `Mailbox::new` checked that all frames lie in the region.
+        unsafe { SharedBytes::new(&self.region, self.request_address(frame), nbytes) }
+    }
+
+    /// The first `nbytes` of a reply.
+    #[inline(always)]
+    fn reply(&self, frame: usize, nbytes: usize) -> SharedBytes<'_> {
+        assert!(nbytes <= self.frame_bytes, "a frame has less bytes than that");
+        // SAFETY: as above.
+        unsafe { SharedBytes::new(&self.region, self.reply_address(frame), nbytes) }
+    }
+
+    /// Fills the start of a payload.
     ///
     /// # Safety
-    /// `bytes` is valid for reads of `nbytes`; it may lie in the frame itself.
+    /// `payload` is the address of a request's or a reply's; `bytes` is valid for reads of `nbytes` and may lie there.
     ///
     /// # Errors
     /// [`Error::FrameTooLarge`].
-    #[inline]
-    unsafe fn fill(&self, frame: usize, bytes: *const u8, nbytes: usize) -> Result<()> {
+    #[inline(always)]
+    unsafe fn fill(&self, payload: *mut u8, bytes: *const u8, nbytes: usize) -> Result<()> {
         self.check_fits(nbytes)?;
         // SAFETY: the source by the caller's promise, the destination because it was checked to fit into the frame;
         // overlap is allowed.
-        unsafe { ptr::copy(bytes, self.payload_address(frame), nbytes) };
+        unsafe { ptr::copy(bytes, payload, nbytes) };
         Ok(())
     }
 
@@ -274,10 +298,16 @@ impl Lane {
         }
     }
 
+    #[inline(always)]
     fn check_fits(&self, nbytes: usize) -> Result<()> {
         if nbytes > self.frame_bytes {
-            return Err(Error::FrameTooLarge { nbytes, frame_bytes: self.frame_bytes });
+            return Err(frame_too_large(nbytes, self.frame_bytes));
         }
         Ok(())
     }
+}
+
+#[cold]
+fn frame_too_large(nbytes: usize, frame_bytes: usize) -> Error {
+    Error::FrameTooLarge { nbytes, frame_bytes }
 }

@@ -10,7 +10,7 @@ use super::{Found, Lane, Turn};
 use crate::doorbell::Doorbell;
 use crate::error::{Error, Result};
 use crate::peer::Peer;
-use crate::protocol::frame::{Kind, Next, Posted, State, Status};
+use crate::protocol::frame::{Frame, Kind, Next, Posted, State, Status};
 use crate::protocol::lane::LaneHeader;
 use crate::region::{Region, SharedBytes};
 use crate::spin::Spin;
@@ -39,10 +39,6 @@ pub struct Request<'a> {
     pub payload: SharedBytes<'a>,
 }
 
-/// The code of a failed reply that no server gave: it was killed when it had half replaced the request by its reply.
-pub const LOST: i32 = i32::MIN;
-const LOST_MESSAGE: &str = "the server was killed while it wrote its reply over the request: neither is left";
-
 /// See the module's text.
 #[derive(Debug)]
 pub struct MailboxServer {
@@ -51,8 +47,8 @@ pub struct MailboxServer {
     next: Turn,
     /// The oldest request not replied to.
     oldest: Turn,
-    /// Requests between the two that are not for the caller, and how they are finished in their turn.
-    skipped: VecDeque<(u64, Status)>,
+    /// Requests between the two that were cancelled, and are finished in their turn.
+    skipped: VecDeque<u64>,
     client: Ringer,
     waiter: Arc<RequestWaiter>,
 }
@@ -60,17 +56,12 @@ pub struct MailboxServer {
 impl MailboxServer {
     pub(super) fn new(lane: Arc<Lane>, doorbell: Option<&Doorbell>) -> Result<Self> {
         // What a predecessor received and did not reply to is received again.
-        let Found { turn: next, state } = lane.scan(|_, state| state == State::TaskDone)?[0];
+        let Found { turn: next, .. } = lane.scan(|_, state| state == State::TaskDone)?[0];
         let (own, other) = (LaneHeader::requests, LaneHeader::replies);
         let waiter = LaneWaiter::new(lane.clone(), own, other, doorbell, Spin::moving())?;
         let waiter = Arc::new(RequestWaiter { waiter, progress: Progress::at(next, next) });
         let client = Ringer::new(LaneHeader::replies);
-        let mut server = MailboxServer { lane, next, oldest: next, skipped: VecDeque::new(), client, waiter };
-        let torn = server.lane.header().taking.is_overwritten(next.ticket);
-        if torn && state == Some(State::TaskReady) {
-            server.skip(Status::Failed)?;
-        }
-        Ok(server)
+        Ok(MailboxServer { lane, next, oldest: next, skipped: VecDeque::new(), client, waiter })
     }
 
     /// Requests received and not replied to.
@@ -99,7 +90,9 @@ impl MailboxServer {
             if let Some((turn, posted)) = self.take_next()? {
                 return Ok(self.request(turn, posted));
             }
-            self.waiter.wait(patience)?;
+            if patience.only_looks() || !self.has_room() || !self.waiter.glance_at(self.next) {
+                self.waiter.wait(patience)?;
+            }
         }
     }
 
@@ -118,11 +111,11 @@ impl MailboxServer {
     /// [`Error::Misused`] if no request with that ticket is received and not replied to; [`Error::Corrupted`].
     pub fn received(&self, ticket: u64) -> Result<Request<'_>> {
         let received = (self.oldest.ticket..self.next.ticket).contains(&ticket);
-        if !received || self.skipped.iter().any(|(skipped, _)| *skipped == ticket) {
+        if !received || self.skipped.contains(&ticket) {
             return Err(Error::Misused(format!("no request with ticket {ticket} is received and not replied to")));
         }
         let turn = Turn::at(ticket, self.lane.depth);
-        Ok(self.request(turn, self.lane.frame(turn.frame).posted(self.lane.frame_bytes)?))
+        Ok(self.request(turn, self.lane.frame(turn.frame).request.posted(self.lane.frame_bytes)?))
     }
 
     /// The memory that requests lie in, for those who keep one at their own risk.
@@ -133,7 +126,7 @@ impl MailboxServer {
 
     #[inline]
     fn request(&self, turn: Turn, posted: Posted) -> Request<'_> {
-        let payload = self.lane.payload(turn.frame, posted.nbytes);
+        let payload = self.lane.request(turn.frame, posted.nbytes);
         Request { ticket: turn.ticket, kind: posted.kind, payload }
     }
 
@@ -145,14 +138,14 @@ impl MailboxServer {
             }
             check_room(&self.lane, self.next.ticket, self.oldest.ticket)?;
             let turn @ Turn { ticket, frame, generation } = self.next;
-            let header = self.lane.frame(frame);
+            let header = self.lane.frame(frame).request;
             match header.peek(generation, self.lane.frame_bytes)? {
                 Next::Nothing => return Ok(None),
                 Next::Request(posted) if self.lane.header().taking.take(ticket, header, generation) => {
                     self.advance();
                     return Ok(Some((turn, posted)));
                 }
-                Next::Request(_) | Next::Cancelled => self.skip(Status::Cancelled)?,
+                Next::Request(_) | Next::Cancelled => self.skip()?,
             }
         }
     }
@@ -162,32 +155,28 @@ impl MailboxServer {
         self.waiter.progress.set_begun(self.next);
     }
 
-    fn skip(&mut self, status: Status) -> Result<()> {
-        self.skipped.push_back((self.next.ticket, status));
+    #[cold]
+    fn skip(&mut self) -> Result<()> {
+        self.skipped.push_back(self.next.ticket);
         self.advance();
-        self.finish_skipped()?;
+        self.finish_skipped();
         self.flush()
     }
 
     /// Finishes the skipped requests whose turn it is.
-    fn finish_skipped(&mut self) -> Result<()> {
-        while let Some(&(_, status)) = self.skipped.front().filter(|(ticket, _)| *ticket == self.oldest.ticket) {
+    #[inline(always)]
+    fn finish_skipped(&mut self) {
+        while self.skipped.front() == Some(&self.oldest.ticket) {
             self.skipped.pop_front();
-            let (code, message) = match status {
-                Status::Failed => (LOST, LOST_MESSAGE),
-                _ => (0, ""),
-            };
-            let message = fitting(message, self.lane.frame_bytes);
-            // SAFETY: a string slice is valid for its length.
-            unsafe { self.lane.fill(self.oldest.frame, message.as_ptr(), message.len())? };
-            self.finish_oldest(status, code, message.len());
+            self.finish_oldest(Status::Cancelled, 0, 0);
         }
-        Ok(())
     }
 
+    #[inline(always)]
     fn finish_oldest(&mut self, status: Status, code: i32, nbytes: usize) {
         let Turn { frame, generation, .. } = self.oldest;
-        self.lane.frame(frame).finish(generation, status, code, nbytes);
+        let Frame { request, reply } = self.lane.frame(frame);
+        reply.finish(request, generation, status, code, nbytes);
         self.oldest = self.oldest.next(self.lane.depth);
         self.waiter.progress.set_ended(self.oldest);
     }
@@ -237,12 +226,11 @@ impl MailboxServer {
         }
         self.client.refresh(&self.lane)?;
         self.lane.check_fits(nbytes)?;
-        // Also for a reply of no bytes: the header's count of them is the request's until then.
-        self.lane.header().taking.overwrite(self.oldest.ticket);
         // SAFETY: the caller's promise.
-        unsafe { self.lane.fill(self.oldest.frame, payload, nbytes)? };
+        unsafe { self.lane.fill(self.lane.reply_address(self.oldest.frame), payload, nbytes)? };
         self.finish_oldest(status, code, nbytes);
-        self.finish_skipped()
+        self.finish_skipped();
+        Ok(())
     }
 
     /// Wakes the client if it sleeps.

@@ -89,6 +89,15 @@ pub struct ReplyWaiter {
 }
 
 impl ReplyWaiter {
+    /// Whether the reply to `ticket` comes at once: a look of some tenths of a microsecond, for callers who would have
+    /// to do something before a wait.
+    #[inline]
+    pub fn glance(&self, ticket: u64) -> bool {
+        let Turn { frame, generation, .. } = Turn::at(ticket, self.waiter.lane.depth);
+        let reply = self.waiter.lane.frame(frame).reply;
+        self.waiter.watched.doorbell().spin().glance(|| !reply.is_before(generation))
+    }
+
     /// Waits until the oldest request's reply is there, or was taken meanwhile.
     ///
     /// # Errors
@@ -136,7 +145,11 @@ impl ReplyWaiter {
             }
             // Mostly it is the one that is wanted: no division.
             let turn = if oldest == wanted.ticket { wanted } else { Turn::at(oldest, lane.depth) };
-            let found = lane.frame(turn.frame).finished(turn.generation, lane.frame_bytes);
+            let reply = lane.frame(turn.frame).reply;
+            if reply.is_before(turn.generation) {
+                return Ok(None);
+            }
+            let found = reply.finished(turn.generation, lane.frame_bytes);
             // If another thread has taken it meanwhile, what was found is of a later use; and the next reply may be there
             // already, its ring over.
             if matches!(found, Ok(Some(_))) || oldest == self.progress.ended() {
@@ -154,6 +167,18 @@ pub struct RequestWaiter {
 }
 
 impl RequestWaiter {
+    /// As [`ReplyWaiter::glance`], for the next request.
+    #[inline]
+    pub fn glance(&self) -> bool {
+        self.glance_at(Turn::at(self.progress.begun(), self.waiter.lane.depth))
+    }
+
+    #[inline(always)]
+    pub(super) fn glance_at(&self, Turn { frame, generation, .. }: Turn) -> bool {
+        let request = self.waiter.lane.frame(frame).request;
+        self.waiter.watched.doorbell().spin().glance(|| !request.is_before(generation))
+    }
+
     /// Waits until the next request is there.
     ///
     /// # Errors
@@ -167,7 +192,11 @@ impl RequestWaiter {
             if next != turn.ticket {
                 turn = Turn::at(next, lane.depth);
             }
-            let found = lane.frame(turn.frame).peek(turn.generation, lane.frame_bytes);
+            let request = lane.frame(turn.frame).request;
+            if request.is_before(turn.generation) {
+                return Ok(None);
+            }
+            let found = request.peek(turn.generation, lane.frame_bytes);
             // As for replies: what another thread has received meanwhile was not meant.
             if next == self.progress.begun() {
                 return Ok((found? != Next::Nothing).then_some(()));

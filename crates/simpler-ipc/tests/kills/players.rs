@@ -324,7 +324,7 @@ impl Desk<'_> {
                 assert_eq!(entry.cancelling.get(), 1, "request {serial} was never taken back");
                 assert!(!executed || by_predecessor, "request {serial} was executed, and is said to be cancelled");
             }
-            Status::Failed => assert!(by_predecessor, "request {serial} failed, and no server died of it"),
+            Status::Failed => panic!("request {serial} failed, and no server said so"),
         }
         self.give_back(entry);
     }
