@@ -46,6 +46,5 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("OK", Status::Ok as u32)?;
     module.add("FAILED", Status::Failed as u32)?;
     module.add("CANCELLED", Status::Cancelled as u32)?;
-    module.add("LOST", simpler_ipc::LOST)?;
     module.add("__version__", env!("CARGO_PKG_VERSION"))
 }

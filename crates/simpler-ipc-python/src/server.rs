@@ -44,8 +44,13 @@ impl MailboxServer {
             this.0.waiter()
         };
         let limit = limit(timeout)?;
+        // A request that comes at once is not worth letting go of the GIL.
+        let mut here = waiter.glance();
         loop {
-            detached(py, limit, |patience| waiter.wait(patience))?;
+            if !here {
+                detached(py, limit, |patience| waiter.wait(patience))?;
+            }
+            here = false;
             // None only if it was cancelled, or another thread took it.
             if let Some(request) = slf.try_borrow_mut()?.try_recv(py)? {
                 return Ok(request);

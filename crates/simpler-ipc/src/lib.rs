@@ -7,6 +7,8 @@
 //! | [`doorbell`] | [`Doorbell`]: a "something changed" counter that a process can sleep on |
 //! | [`mailbox`] | [`Mailbox`]: an ordered lane of request/reply frames between two processes |
 //! | [`heap_ring`] | [`HeapRing`]: a ring allocator whose blocks any process may release |
+//! | [`block`] | [`Block`]: payloads larger than a frame, in a block of a ring |
+//! | [`plain`] | [`Plain`]: values that may lie in a frame, and are read there |
 //! | [`notifier`] | [`Notifier`]: an eventfd for event loops that wait for replies |
 //! | [`peer`] | [`Peer`]: another process, whose death is noticed at once |
 //! | [`wait_set`] | [`WaitSet`]: one wait for any of many mailboxes and peers |
@@ -99,6 +101,7 @@
 //! Objects made before a fork work in the child: regions are mapped at the same address in both. Watcher threads do
 //! not exist in the child; whoever waits there starts its own.
 
+pub mod block;
 pub mod doorbell;
 pub mod error;
 pub mod heap_ring;
@@ -106,6 +109,7 @@ pub mod mailbox;
 pub mod named;
 pub mod notifier;
 pub mod peer;
+pub mod plain;
 #[doc(hidden)]
 pub mod protocol;
 pub mod region;
@@ -117,6 +121,7 @@ pub mod wait_set;
 mod watched;
 mod watcher;
 
+pub use block::Block;
 pub use doorbell::Doorbell;
 pub use error::{Error, Exit, Result};
 pub use heap_ring::{HeapRing, HeapRingStats};
@@ -124,6 +129,7 @@ pub use mailbox::{Claim, Mailbox, MailboxClient, MailboxServer, Reply, ReplyView
 pub use named::{named_regions, NamedRegion};
 pub use notifier::Notifier;
 pub use peer::{exit_with, Peer};
+pub use plain::{bytes_of, Plain, TypedClaim};
 pub use protocol::frame::{Kind, Status};
 pub use region::{Region, SharedBytes, Window};
 pub use wait::{Interrupted, Limit, Patience};

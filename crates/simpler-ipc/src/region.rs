@@ -403,6 +403,12 @@ impl<'a> SharedBytes<'a> {
         SharedBytes { first, nbytes, region: PhantomData }
     }
 
+    /// # Safety
+    /// `nbytes` at `first` stay mapped for 'a.
+    pub(crate) unsafe fn within(first: *mut u8, nbytes: usize) -> Self {
+        SharedBytes { first, nbytes, region: PhantomData }
+    }
+
     /// How many.
     pub fn nbytes(&self) -> usize {
         self.nbytes

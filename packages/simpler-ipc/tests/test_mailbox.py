@@ -9,6 +9,7 @@ import subprocess
 import sys
 from array import array
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest

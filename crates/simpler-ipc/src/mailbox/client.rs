@@ -8,6 +8,7 @@ use super::reply::{Reply, ReplyView};
 use super::ringer::Ringer;
 use super::waiters::{LaneWaiter, Progress, ReplyWaiter};
 use super::{Found, Lane, Turn};
+use crate::block::Block;
 use crate::doorbell::Doorbell;
 use crate::error::{Error, Result};
 use crate::peer::Peer;
@@ -24,6 +25,14 @@ struct Call {
     reply: Option<Reply>,
     /// Nobody waits for it any more.
     abandoned: bool,
+    /// What the request refers to: released when its reply is taken, or dropped.
+    block: Option<Block>,
+}
+
+impl Call {
+    fn new(ticket: u64, abandoned: bool) -> Self {
+        Call { ticket, reply: None, abandoned, block: None }
+    }
 }
 
 /// See the module's text.
@@ -148,7 +157,7 @@ impl MailboxClient {
     #[cold]
     fn learn_given_up(&mut self) {
         let given_up = self.given_up.take();
-        self.calls.extend(given_up.into_iter().map(|ticket| Call { ticket, reply: None, abandoned: true }));
+        self.calls.extend(given_up.into_iter().map(|ticket| Call::new(ticket, true)));
     }
 
     #[inline]
@@ -294,7 +303,13 @@ impl MailboxClient {
 
     /// From now on the reply to `ticket`, just sent, is for [`MailboxClient::take_reply`], and not for `poll`.
     pub fn expect_reply(&mut self, ticket: u64) {
-        self.calls.push(Call { ticket, reply: None, abandoned: false });
+        self.calls.push(Call::new(ticket, false));
+    }
+
+    /// As [`MailboxClient::expect_reply`], to a request that refers to a block: it is released when the server, that has
+    /// replied, can no longer look at it.
+    pub fn expect_reply_for(&mut self, ticket: u64, block: Block) {
+        self.calls.push(Call { block: Some(block), ..Call::new(ticket, false) });
     }
 
     /// The reply to a call, if it is there. Replies that come before it are put where they belong.
@@ -396,7 +411,7 @@ impl MailboxClient {
         }
         loop {
             if let Err(error) = self.waiter.wait_for(ticket, patience) {
-                self.calls.push(Call { ticket, reply: None, abandoned: true });
+                self.calls.push(Call::new(ticket, true));
                 self.cancel(ticket)?;
                 return Err(error);
             }
@@ -510,5 +525,7 @@ impl Drop for MailboxClient {
     fn drop(&mut self) {
         // What a claim that is dropped later has to say is for nobody: a successor finds its frame as it is.
         self.given_up.close();
+        // The server may still look at what unanswered requests refer to: those blocks stay live.
+        self.calls.drain(..).filter(|call| call.reply.is_none()).for_each(|call| std::mem::forget(call.block));
     }
 }

@@ -89,8 +89,15 @@ pub struct ReplyWaiter {
 }
 
 impl ReplyWaiter {
+    /// The oldest request whose reply is not taken.
+    #[doc(hidden)]
+    pub fn oldest(&self) -> u64 {
+        self.progress.ended()
+    }
+
     /// Whether the reply to `ticket` comes at once: a look of some tenths of a microsecond, for callers who would have
     /// to do something before a wait.
+    #[doc(hidden)]
     #[inline]
     pub fn glance(&self, ticket: u64) -> bool {
         let Turn { frame, generation, .. } = Turn::at(ticket, self.waiter.lane.depth);
@@ -168,6 +175,7 @@ pub struct RequestWaiter {
 
 impl RequestWaiter {
     /// As [`ReplyWaiter::glance`], for the next request.
+    #[doc(hidden)]
     #[inline]
     pub fn glance(&self) -> bool {
         self.glance_at(Turn::at(self.progress.begun(), self.waiter.lane.depth))

@@ -31,9 +31,6 @@ FAILED: Final = 1
 CANCELLED: Final = 2
 """Status of a reply: the request was taken back before the server took it."""
 
-LOST: Final = -0x80000000
-"""Code of a failed reply that no server gave: it was killed while it wrote its reply over the request."""
-
 class Region:
     """Shared memory, all zero at first: anonymous, or with a name.
 
@@ -296,20 +293,23 @@ class MailboxClient:
     def request(self, kind: int = 1, timeout: float | None = None) -> RequestFrame:
         """A frame to be filled in place: `with client.request() as frame:`; posted when the block ends.
 
-        Waits for a free frame at the beginning of the block. Its reply comes to `poll`.
+        Waits for a free frame at the beginning of the block. Its reply comes to `poll`. The end of the block raises
+        BufferError while an array or another view made of the frame exists: nothing is sent then.
         """
 
     def reserve(self) -> memoryview | None:
         """The whole payload of the next free frame, writable; None when all are in flight.
 
-        Fill it, then `post`. Until then it is the same frame again, and the one that `send` and `call` use. Do not
-        write to it after posting. For one thread, without the cost of a `with` block; see `request`.
+        Fill it, then `post`. Until then it is the same frame again, and the one that `send` and `call` use. Posting
+        releases the view, as the frame is the server's then: using it raises ValueError. For one thread, without the
+        cost of a `with` block; see `request`.
         """
 
     def post(self, kind: int, nbytes: int) -> int:
         """Hand the reserved frame, its first `nbytes` the request, to the server; its ticket: 0, 1, 2, …
 
-        Raises FrameTooLarge, IpcError if nothing is reserved, ValueError for no kind.
+        Raises FrameTooLarge, IpcError if nothing is reserved, ValueError for no kind; BufferError while an array, a slice
+        or another view made of the reserved one exists: delete it, and post again.
         """
 
     def send(self, kind: int, payload: Buffer) -> int | None:
@@ -373,7 +373,7 @@ class RequestFrame:
 
     @property
     def payload(self) -> memoryview:
-        """The whole payload of the frame. Do not write to it after the block."""
+        """The whole payload of the frame. Released at the end of the block: using it raises ValueError then."""
 
     @property
     def ticket(self) -> int | None:
@@ -454,10 +454,7 @@ class Reply:
 
     @property
     def code(self) -> int:
-        """32 bits, signed; what it means is between client and server.
-
-        LOST, with status FAILED: the server was killed while it wrote its reply over the request.
-        """
+        """32 bits, signed; what it means is between client and server."""
 
     @property
     def payload(self) -> bytes: ...
