@@ -5,12 +5,14 @@ use std::ffi::c_int;
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::{PyMemoryView, PySequence};
-use simpler_ipc::{Claim, Error, Kind};
+use pyo3::types::{PyBytes, PyMemoryView, PySequence};
+use simpler_ipc::mailbox::ReplyWaiter;
+use simpler_ipc::{Claim, Error, Kind, Limit};
 
-use crate::bytes::with_bytes;
+use crate::bytes::{numpy_of, with_bytes};
 use crate::errors::OrRaise;
 use crate::filling::Filling;
+use crate::heap_ring::HeapRing;
 use crate::notifier::Notifier;
 use crate::peer::Peer;
 use crate::reply::Reply;
@@ -65,6 +67,36 @@ impl MailboxClient {
         let claim = filling.or_raise(py)?.get().end(py)?;
         self.reserved = None;
         Ok(claim)
+    }
+
+    /// As `begin`, waiting for a free frame.
+    fn begin_when_free(
+        slf: &Bound<'_, Self>,
+        kind: u32,
+        payload: &Bound<'_, PyAny>,
+        limit: Limit,
+        waiter: &ReplyWaiter,
+    ) -> PyResult<u64> {
+        loop {
+            if let Some(ticket) = Self::begin(slf, kind, payload)? {
+                return Ok(ticket);
+            }
+            detached(slf.py(), limit, |patience| waiter.wait_for_room(patience))?;
+        }
+    }
+
+    /// The reply to what was begun, waiting for it; if that fails, nobody waits for it any more.
+    fn finish_call(slf: &Bound<'_, Self>, ticket: u64, limit: Limit, waiter: &ReplyWaiter) -> PyResult<Reply> {
+        let py = slf.py();
+        loop {
+            if let Some(reply) = slf.try_borrow_mut()?.take(py, ticket)? {
+                return Ok(reply);
+            }
+            if let Err(error) = detached(py, limit, |patience| waiter.wait_for(ticket, patience)) {
+                slf.try_borrow_mut()?.abandon(py, ticket)?;
+                return Err(error);
+            }
+        }
     }
 
     pub fn waits_at(&self, doorbell: &simpler_ipc::Doorbell) -> bool {
@@ -214,26 +246,30 @@ impl MailboxClient {
 
     #[pyo3(signature = (kind, payload, timeout = None))]
     fn call(slf: &Bound<'_, Self>, kind: u32, payload: &Bound<'_, PyAny>, timeout: Option<f64>) -> PyResult<Reply> {
-        let py = slf.py();
         let limit = limit(timeout)?;
         let waiter = slf.try_borrow()?.client.waiter();
-        let ticket = loop {
-            if let Some(ticket) = Self::begin(slf, kind, payload)? {
-                break ticket;
-            }
-            detached(py, limit, |patience| waiter.wait_for_room(patience))?;
-        };
+        let ticket = Self::begin_when_free(slf, kind, payload, limit, &waiter)?;
         // An answer that comes at once is not worth letting go of the GIL.
         waiter.glance(ticket);
-        loop {
-            if let Some(reply) = slf.try_borrow_mut()?.take(py, ticket)? {
-                return Ok(reply);
-            }
-            if let Err(error) = detached(py, limit, |patience| waiter.wait_for(ticket, patience)) {
-                slf.try_borrow_mut()?.abandon(py, ticket)?;
-                return Err(error);
-            }
-        }
+        Self::finish_call(slf, ticket, limit, &waiter)
+    }
+
+    #[pyo3(signature = (ring, kind, payload, timeout = None))]
+    fn call_large(
+        slf: &Bound<'_, Self>,
+        ring: &HeapRing,
+        kind: u32,
+        payload: &Bound<'_, PyAny>,
+        timeout: Option<f64>,
+    ) -> PyResult<Reply> {
+        let py = slf.py();
+        let limit = limit(timeout)?;
+        let block = ring.filled(payload, timeout)?;
+        let reference = PyBytes::new(py, &block.reference());
+        let waiter = slf.try_borrow()?.client.waiter();
+        let ticket = Self::begin_when_free(slf, kind, reference.as_any(), limit, &waiter)?;
+        slf.try_borrow_mut()?.client.keep_until_reply(ticket, block);
+        Self::finish_call(slf, ticket, limit, &waiter)
     }
 
     #[pyo3(signature = (kind, payload, timeout = None))]
@@ -325,6 +361,17 @@ impl RequestFrame {
         Filling::view(self.filling()?.bind(py))
     }
 
+    #[pyo3(signature = (dtype = None, shape = None, offset = 0))]
+    fn numpy<'py>(
+        slf: &Bound<'py, Self>,
+        dtype: Option<&Bound<'py, PyAny>>,
+        shape: Option<&Bound<'py, PyAny>>,
+        offset: usize,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let frame_bytes = slf.try_borrow()?.filling()?.get().frame_bytes();
+        numpy_of(slf.as_any(), frame_bytes, dtype, shape, offset)
+    }
+
     fn __enter__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, Self>> {
         let py = slf.py();
         let (client, limit) = {
@@ -381,6 +428,10 @@ impl RequestFrame {
         // SAFETY: Python made the view.
         unsafe { Filling::buffer(filling.bind(slf.py()), view, flags) }
     }
+
+    /// The buffers are the filling's, and released there. That this is here tells numpy that a buffer is to be held as long
+    /// as an array of it lives.
+    unsafe fn __releasebuffer__(&self, _view: *mut ffi::Py_buffer) {}
 }
 
 /// A kind as Python gives it.

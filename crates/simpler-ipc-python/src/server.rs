@@ -8,7 +8,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyMemoryView, PySequence};
 use simpler_ipc::{Kind, Status, Window};
 
-use crate::bytes::{fill_view, memoryview, with_bytes};
+use crate::bytes::{fill_view, memoryview, numpy_of, with_bytes};
 use crate::errors::{is_frame_too_large, OrRaise};
 use crate::peer::Peer;
 use crate::waiting::{detached, limit};
@@ -154,9 +154,9 @@ impl MailboxServer {
 /// A request in its frame; its bytes are valid until it is replied to.
 #[pyclass(frozen, module = "simpler_ipc")]
 pub struct Request {
-    ticket: u64,
-    kind: Kind,
-    payload: Window,
+    pub ticket: u64,
+    pub kind: Kind,
+    pub payload: Window,
 }
 
 #[pymethods]
@@ -174,6 +174,16 @@ impl Request {
     #[getter]
     fn payload<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyMemoryView>> {
         memoryview(slf.as_any())
+    }
+
+    #[pyo3(signature = (dtype = None, shape = None, offset = 0))]
+    fn numpy<'py>(
+        slf: &Bound<'py, Self>,
+        dtype: Option<&Bound<'py, PyAny>>,
+        shape: Option<&Bound<'py, PyAny>>,
+        offset: usize,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        numpy_of(slf.as_any(), slf.get().nbytes(), dtype, shape, offset)
     }
 
     #[getter]

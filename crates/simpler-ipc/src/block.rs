@@ -100,18 +100,23 @@ impl HeapRing {
     /// [`Error::Invalid`] if the request is no reference; [`Error::Corrupted`] if what it names is no live block of this
     /// ring, or leaves it.
     pub fn received<'a>(&'a self, request: &Request<'a>) -> Result<SharedBytes<'a>> {
-        let reference = request.payload.read::<Reference>().ok().filter(|reference| reference.magic == MAGIC);
+        self.referred(request.ticket, request.payload)
+    }
+
+    /// As [`HeapRing::received`], for those who keep a request at their own risk.
+    #[doc(hidden)]
+    pub fn referred(&self, ticket: u64, payload: SharedBytes<'_>) -> Result<SharedBytes<'_>> {
+        let reference = payload.read::<Reference>().ok().filter(|reference| reference.magic == MAGIC);
         let Some(Reference { offset, nbytes, .. }) = reference else {
             return Err(Error::Invalid(format!(
-                "request {} holds no reference to a block: it was not sent by call_large()",
-                request.ticket
+                "request {ticket} holds no reference to a block: it was not sent by call_large()"
             )));
         };
         self.live_bytes_at(offset, nbytes).ok_or_else(|| {
+            let ring = self.name();
             Error::Corrupted(format!(
-                "request {} refers to {nbytes} bytes at offset {offset} of heap ring '{}', where no live block has them",
-                request.ticket,
-                self.name()
+                "request {ticket} refers to {nbytes} bytes at offset {offset} of heap ring '{ring}', where no live block \
+                 has them"
             ))
         })
     }
@@ -142,7 +147,8 @@ impl MailboxClient {
             }
             self.make_room()?;
         };
-        self.expect_reply_for(ticket, block);
+        self.expect_reply(ticket);
+        self.keep_until_reply(ticket, block);
         loop {
             if let Some(reply) = self.take_reply(ticket)? {
                 return Ok(reply);

@@ -80,8 +80,8 @@
 //!         });
 //!     }
 //!     for _ in 0..2 {
-//!         let request = server.recv(&mut Patience::forever()).unwrap();
-//!         server.reply(0, &request.payload.to_vec()).unwrap();
+//!         let word = server.recv(&mut Patience::forever()).unwrap().payload.to_vec();
+//!         server.reply(0, &word).unwrap();
 //!     }
 //! });
 //! # Ok(())

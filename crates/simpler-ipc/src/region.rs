@@ -355,7 +355,8 @@ impl Window {
     /// # Safety
     /// No other thread of this process writes them meanwhile.
     pub unsafe fn to_vec(&self) -> Vec<u8> {
-        self.bytes().to_vec()
+        // SAFETY: the caller's promise.
+        unsafe { self.bytes() }.to_vec()
     }
 
     /// Copies its first bytes out.
@@ -366,7 +367,8 @@ impl Window {
     /// # Panics
     /// If `bytes` is longer than the window.
     pub unsafe fn copy_to(&self, bytes: &mut [u8]) {
-        self.bytes().copy_to(bytes);
+        // SAFETY: the caller's promise.
+        unsafe { self.bytes() }.copy_to(bytes);
     }
 
     /// Copies bytes in, from its start.
@@ -382,7 +384,12 @@ impl Window {
         unsafe { ptr::copy(bytes.as_ptr(), self.as_ptr(), bytes.len()) }
     }
 
-    fn bytes(&self) -> SharedBytes<'_> {
+    /// The same as borrowed bytes.
+    ///
+    /// # Safety
+    /// No other thread of this process writes them as long as they are borrowed.
+    #[doc(hidden)]
+    pub unsafe fn bytes(&self) -> SharedBytes<'_> {
         SharedBytes { first: self.as_ptr(), nbytes: self.nbytes, region: PhantomData }
     }
 }

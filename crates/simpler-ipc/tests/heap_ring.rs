@@ -228,7 +228,7 @@ fn poisoning(region: &Region, nbytes: usize) -> HeapRing {
 }
 
 fn bytes(region: &Region, address: usize, nbytes: usize) -> Vec<u8> {
-    read(&region, address - region.address(), nbytes)
+    read(region, address - region.address(), nbytes)
 }
 
 #[test]

@@ -231,7 +231,7 @@ def test_one_doorbell_tells_of_replies_from_many_children(fork: Fork) -> None:
 
 
 def test_views_of_frames_keep_the_memory_when_all_else_is_gone() -> None:
-    box = mailbox()
+    box = mailbox(depth=2)
     client, server = box.client(), box.server()
     frame = client.reserve()
     assert frame is not None

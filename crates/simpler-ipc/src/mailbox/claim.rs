@@ -11,6 +11,18 @@ use crate::sys;
 
 /// A frame that is being filled: its place in the lane is taken. Dropped, it gives the place back: the server passes over
 /// it, and its reply comes to nobody.
+///
+/// ```compile_fail,E0382
+/// # fn main() -> Result<(), simpler_ipc::Error> {
+/// # use simpler_ipc::{Kind, Mailbox, Region};
+/// # let region = Region::anonymous(Mailbox::required_bytes(1, 64)?, "example")?;
+/// # let mut client = Mailbox::new(&region, 0, 1, 64)?.client(None)?;
+/// let mut claim = client.claim()?.expect("a frame is free");
+/// client.submit(claim, Kind::Task, 5)?;
+/// claim.copy_from(b"later")?; // the server reads there now
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 #[must_use = "the server waits for it until it is submitted or dropped"]
 pub struct Claim {

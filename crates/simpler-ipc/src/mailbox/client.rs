@@ -3,12 +3,12 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use super::calls::Call;
 use super::claim::{Claim, GivenUp};
 use super::reply::{Reply, ReplyView};
 use super::ringer::Ringer;
 use super::waiters::{LaneWaiter, Progress, ReplyWaiter};
 use super::{Found, Lane, Turn};
-use crate::block::Block;
 use crate::doorbell::Doorbell;
 use crate::error::{Error, Result};
 use crate::peer::Peer;
@@ -18,38 +18,21 @@ use crate::protocol::sync::Ordering;
 use crate::spin::Spin;
 use crate::wait::Patience;
 
-/// A request whose reply goes to a call, not to `poll`.
-#[derive(Debug)]
-struct Call {
-    ticket: u64,
-    reply: Option<Reply>,
-    /// Nobody waits for it any more.
-    abandoned: bool,
-    /// What the request refers to: released when its reply is taken, or dropped.
-    block: Option<Block>,
-}
-
-impl Call {
-    fn new(ticket: u64, abandoned: bool) -> Self {
-        Call { ticket, reply: None, abandoned, block: None }
-    }
-}
-
 /// See the module's text.
 #[derive(Debug)]
 pub struct MailboxClient {
-    lane: Arc<Lane>,
+    pub(super) lane: Arc<Lane>,
     /// The next request.
-    next: Turn,
+    pub(super) next: Turn,
     /// The oldest request whose reply is not taken.
-    oldest: Turn,
-    server: Ringer,
-    waiter: Arc<ReplyWaiter>,
+    pub(super) oldest: Turn,
+    pub(super) server: Ringer,
+    pub(super) waiter: Arc<ReplyWaiter>,
     /// What its claims were dropped for, until `calls` knows of it.
-    given_up: Arc<GivenUp>,
-    calls: Vec<Call>,
+    pub(super) given_up: Arc<GivenUp>,
+    pub(super) calls: Vec<Call>,
     /// Replies to other requests that a call came across.
-    kept: VecDeque<Reply>,
+    pub(super) kept: VecDeque<Reply>,
 }
 
 impl MailboxClient {
@@ -301,76 +284,6 @@ impl MailboxClient {
         }
     }
 
-    /// From now on the reply to `ticket`, just sent, is for [`MailboxClient::take_reply`], and not for `poll`.
-    pub fn expect_reply(&mut self, ticket: u64) {
-        self.calls.push(Call::new(ticket, false));
-    }
-
-    /// As [`MailboxClient::expect_reply`], to a request that refers to a block: it is released when the server, that has
-    /// replied, can no longer look at it.
-    pub fn expect_reply_for(&mut self, ticket: u64, block: Block) {
-        self.calls.push(Call { block: Some(block), ..Call::new(ticket, false) });
-    }
-
-    /// The reply to a call, if it is there. Replies that come before it are put where they belong.
-    ///
-    /// # Errors
-    /// [`Error::Corrupted`]; [`Error::Misused`] if no call has that ticket.
-    pub fn take_reply(&mut self, ticket: u64) -> Result<Option<Reply>> {
-        self.take_reply_with(ticket, |view| view.to_reply(), |reply| reply)
-    }
-
-    /// As [`MailboxClient::take_reply`], reading the reply in its frame if it is still there.
-    ///
-    /// # Errors
-    /// As [`MailboxClient::take_reply`].
-    pub fn take_reply_with<T>(
-        &mut self,
-        ticket: u64,
-        in_frame: impl FnOnce(ReplyView<'_>) -> T,
-        kept: impl FnOnce(Reply) -> T,
-    ) -> Result<Option<T>> {
-        let Some(call) = self.calls.iter().position(|call| call.ticket == ticket) else {
-            return Err(Error::Misused(format!("no call with ticket {ticket} is in flight")));
-        };
-        if let Some(reply) = self.calls[call].reply.take() {
-            self.calls.swap_remove(call);
-            return Ok(Some(kept(reply)));
-        }
-        while self.oldest.ticket < ticket {
-            if !self.make_room()? {
-                return Ok(None);
-            }
-        }
-        let Some(finished) = self.oldest_reply()? else { return Ok(None) };
-        self.calls.retain(|call| call.ticket != ticket);
-        Ok(Some(self.take_oldest(finished, in_frame)))
-    }
-
-    /// Nobody waits for a call's reply any more: it is cancelled if the server has not taken it, and its reply dropped.
-    ///
-    /// # Errors
-    /// As [`MailboxClient::cancel`].
-    pub fn abandon(&mut self, ticket: u64) -> Result<()> {
-        let Some(call) = self.calls.iter().position(|call| call.ticket == ticket) else { return Ok(()) };
-        if self.calls[call].reply.is_some() {
-            self.calls.swap_remove(call);
-            return Ok(());
-        }
-        self.calls[call].abandoned = true;
-        self.cancel(ticket).map(|_| ())
-    }
-
-    /// Takes the oldest reply, if it is there, out of its frame and keeps it for whom it is for: whether it was there.
-    ///
-    /// # Errors
-    /// [`Error::Corrupted`].
-    pub fn make_room(&mut self) -> Result<bool> {
-        let Some(finished) = self.oldest_reply()? else { return Ok(false) };
-        self.sort_oldest(finished);
-        Ok(true)
-    }
-
     /// Posts a request and waits for its reply. Replies to other requests that come meanwhile are kept for `poll`.
     ///
     /// If the wait fails, the request is cancelled or, if the server has taken it already, its reply is dropped when it
@@ -425,14 +338,9 @@ impl MailboxClient {
         }
     }
 
-    #[inline]
-    fn is_call(&self, ticket: u64) -> bool {
-        !self.calls.is_empty() && self.calls.iter().any(|call| call.ticket == ticket)
-    }
-
     /// What the oldest reply says, if it is there.
     #[inline(always)]
-    fn oldest_reply(&mut self) -> Result<Option<Finished>> {
+    pub(super) fn oldest_reply(&mut self) -> Result<Option<Finished>> {
         if self.next == self.oldest {
             return Ok(None);
         }
@@ -447,7 +355,7 @@ impl MailboxClient {
     /// The oldest reply, which is there, taken out of its frame.
     // Always: a result that is handed back through memory waits there for the stores before it to leave the CPU.
     #[inline(always)]
-    fn take_oldest<T>(&mut self, finished: Finished, take: impl FnOnce(ReplyView<'_>) -> T) -> T {
+    pub(super) fn take_oldest<T>(&mut self, finished: Finished, take: impl FnOnce(ReplyView<'_>) -> T) -> T {
         let Turn { ticket, frame, .. } = self.oldest;
         let payload = self.lane.reply(frame, finished.nbytes);
         let Finished { kind, status, code, .. } = finished;
@@ -456,27 +364,6 @@ impl MailboxClient {
         self.lane.header().taken.store(self.oldest.ticket, Ordering::Release);
         self.waiter.progress.set_ended(self.oldest);
         taken
-    }
-
-    /// Takes the oldest reply, which is there, out of its frame and keeps it for whom it is for.
-    fn sort_oldest(&mut self, finished: Finished) {
-        let reply = self.take_oldest(finished, |view| view.to_reply());
-        match self.calls.iter().position(|call| call.ticket == reply.ticket) {
-            None => self.kept.push_back(reply),
-            Some(call) if self.calls[call].abandoned => drop(self.calls.swap_remove(call)),
-            Some(call) => self.calls[call].reply = Some(reply),
-        }
-    }
-
-    /// Frees the frames of abandoned calls that stand in front.
-    fn drop_abandoned(&mut self) -> Result<()> {
-        while let Some(finished) = self.oldest_reply()? {
-            if !self.calls.iter().any(|call| call.abandoned && call.ticket == self.oldest.ticket) {
-                break;
-            }
-            self.sort_oldest(finished);
-        }
-        Ok(())
     }
 
     /// Waits until the oldest request's reply is there: then [`MailboxClient::poll`] gives something, unless it was for

@@ -14,6 +14,7 @@
 //! predecessor stopped, at whatever moment that was: the frames' words and the count of replies taken tell
 //! (`protocol::frame`), nothing else is kept.
 
+mod calls;
 mod claim;
 mod client;
 mod reply;

@@ -18,7 +18,7 @@ use crate::wait::Patience;
 
 /// A request in its frame. It borrows the server, which the next call to it ends: no view outlives the reply.
 ///
-/// ```compile_fail,E0502
+/// ```compile_fail,E0499
 /// # fn main() -> Result<(), simpler_ipc::Error> {
 /// # use simpler_ipc::{Mailbox, Patience, Region};
 /// # let region = Region::anonymous(Mailbox::required_bytes(1, 64)?, "example")?;
