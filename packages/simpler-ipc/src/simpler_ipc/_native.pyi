@@ -283,6 +283,14 @@ class MailboxClient:
         already, its reply dropped when it comes.
         """
 
+    def call_large(self, ring: HeapRing, kind: int, payload: Buffer, timeout: float | None = None) -> Reply:
+        """As `call`, of a payload that may be larger than a frame: it goes through a block of `ring`, which this process
+        allocates from; `ring.received(request)` on the other side. A frame has 24 bytes at least.
+
+        The block is released after the reply; if the call gives up, when the reply comes that nobody waits for. Raises
+        HeapRingFull if no space comes free in time, and as `call`.
+        """
+
     def acall(self, kind: int, payload: Buffer, timeout: float | None = None) -> Coroutine[Any, Any, Reply]:
         """As `call`, awaited in an asyncio event loop; any number at a time. Cancelling the task abandons the request.
 
@@ -374,6 +382,14 @@ class RequestFrame:
     @property
     def payload(self) -> memoryview:
         """The whole payload of the frame. Released at the end of the block: using it raises ValueError then."""
+
+    def numpy(
+        self, dtype: npt.DTypeLike = "uint8", shape: int | Sequence[int] | None = None, offset: int = 0
+    ) -> np.ndarray[Any, Any]:
+        """A writable array over the frame, as `Region.numpy`. Gone before the block ends: keep no variable of it.
+
+        `shape` defaults to one dimension of all that fits. Raises ValueError if it does not fit.
+        """
 
     @property
     def ticket(self) -> int | None:
@@ -475,6 +491,14 @@ class Request:
     @property
     def payload(self) -> memoryview:
         """The request's bytes, in place and writable."""
+
+    def numpy(
+        self, dtype: npt.DTypeLike = "uint8", shape: int | Sequence[int] | None = None, offset: int = 0
+    ) -> np.ndarray[Any, Any]:
+        """An array over the payload in its frame, as `Region.numpy`; valid until it is replied to.
+
+        `shape` defaults to one dimension of all that fits. Raises ValueError if it does not fit.
+        """
 
     @property
     def address(self) -> int:
@@ -599,6 +623,13 @@ class HeapRing:
 
         Raises HeapRingFull, PeerDied if a watched peer is gone; IpcError if another process allocates here, or
         something wrote to the block's bytes after they were released (once, in a ring that poisons).
+        """
+
+    def received(self, request: Request) -> Request:
+        """The request with the payload that it refers to, where it lies in the ring: the other side of `call_large`.
+
+        Valid until it is replied to. Raises ValueError if the request is no reference, IpcError if it refers to what is
+        no live block of this ring.
         """
 
     def release(self, address: int) -> None:
