@@ -8,11 +8,17 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyMemoryView};
 
+use crate::server::Request;
+
 /// Calls `body` with the bytes of any object that has contiguous ones; they may lie in shared memory.
 pub fn with_bytes<T>(object: &Bound<'_, PyAny>, body: impl FnOnce(*const u8, usize) -> PyResult<T>) -> PyResult<T> {
     if let Ok(bytes) = object.cast_exact::<PyBytes>() {
         let bytes = bytes.as_bytes();
         return body(bytes.as_ptr(), bytes.len());
+    }
+    if let Ok(request) = object.cast_exact::<Request>() {
+        let payload = &request.get().payload;
+        return body(payload.as_ptr(), payload.nbytes());
     }
     let mut view = MaybeUninit::<ffi::Py_buffer>::uninit();
     // SAFETY: the object is alive and the GIL is held; `view` stays in place until it is released below.

@@ -357,6 +357,7 @@ impl MailboxClient {
     #[inline(always)]
     pub(super) fn take_oldest<T>(&mut self, finished: Finished, take: impl FnOnce(ReplyView<'_>) -> T) -> T {
         let Turn { ticket, frame, .. } = self.oldest;
+        self.lane.fetch_ahead(frame, true);
         let payload = self.lane.reply(frame, finished.nbytes);
         let Finished { kind, status, code, .. } = finished;
         let taken = take(ReplyView { ticket, kind, status, code, payload });

@@ -44,6 +44,9 @@ use crate::spin::Spin;
 
 const HALF_HEADER: usize = 16;
 const HALF_ALIGN: usize = 128;
+/// How many frames ahead lines are fetched, and from which depth on: a line fetched before it is written moves twice.
+const AHEAD: usize = 2;
+const AHEAD_FROM_DEPTH: usize = 8;
 const MAX_DEPTH: usize = u16::MAX as usize;
 const MAX_FRAME_BYTES: usize = u32::MAX as usize;
 /// No mailbox comes this far in ten thousand years of a million requests a second; a spoilt word may say so.
@@ -209,6 +212,23 @@ impl Lane {
                 reply: &*((address + self.half) as *const ReplyHeader),
             }
         }
+    }
+
+    /// Has the line on its way that will be looked at soon, where many requests are in flight.
+    #[inline(always)]
+    fn fetch_ahead(&self, frame: usize, of_reply: bool) {
+        if self.depth < AHEAD_FROM_DEPTH {
+            return;
+        }
+        let ahead = if frame + AHEAD < self.depth { frame + AHEAD } else { frame + AHEAD - self.depth };
+        let line = self.frame_address(ahead) + if of_reply { self.half } else { 0 };
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: it reads nothing, and the address is that of a frame.
+        unsafe {
+            std::arch::x86_64::_mm_prefetch(line as *const i8, std::arch::x86_64::_MM_HINT_T0);
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = line;
     }
 
     #[inline(always)]

@@ -142,6 +142,7 @@ impl MailboxServer {
             match header.peek(generation, self.lane.frame_bytes)? {
                 Next::Nothing => return Ok(None),
                 Next::Request(posted) if self.lane.header().taking.take(ticket, header, generation) => {
+                    self.lane.fetch_ahead(frame, false);
                     self.advance();
                     return Ok(Some((turn, posted)));
                 }
