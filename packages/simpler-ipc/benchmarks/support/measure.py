@@ -213,7 +213,7 @@ class Study:
         self.verdicts.append(Verdict(what, limit, unit, at_least, found, note))
 
     def goals_over_floor(self, name: str, near: float, far: float) -> None:
-        """Judge what it took over the C ping-pong around it: where the CPUs were near each other, and where they were not.
+        """Judge what it took over the C ping-pong around it: where the CPUs were near each other, and where not.
 
         Apart, as the host decides which of the two it is, and ratios differ between them.
         """

@@ -284,8 +284,8 @@ class MailboxClient:
         """
 
     def call_large(self, ring: HeapRing, kind: int, payload: Buffer, timeout: float | None = None) -> Reply:
-        """As `call`, of a payload that may be larger than a frame: it goes through a block of `ring`, which this process
-        allocates from; `ring.received(request)` on the other side. A frame has 24 bytes at least.
+        """As `call`, of a payload that may be larger than a frame: it goes through a block of `ring`, from which this
+        process allocates; `ring.received(request)` on the other side. A frame has 24 bytes at least.
 
         The block is released after the reply; if the call gives up, when the reply comes that nobody waits for. Raises
         HeapRingFull if no space comes free in time, and as `call`.
@@ -316,8 +316,8 @@ class MailboxClient:
     def post(self, kind: int, nbytes: int) -> int:
         """Hand the reserved frame, its first `nbytes` the request, to the server; its ticket: 0, 1, 2, …
 
-        Raises FrameTooLarge, IpcError if nothing is reserved, ValueError for no kind; BufferError while an array, a slice
-        or another view made of the reserved one exists: delete it, and post again.
+        Raises FrameTooLarge, IpcError if nothing is reserved, ValueError for no kind; BufferError while an array, a
+        slice or another view made of the reserved one exists: delete it, and post again.
         """
 
     def send(self, kind: int, payload: Buffer) -> int | None:
