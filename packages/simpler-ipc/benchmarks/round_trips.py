@@ -24,7 +24,7 @@ NBYTES = peers.NBYTES
 PYTHON = f"Python ↔ Python, {NBYTES} bytes"
 RUST = f"Rust ↔ Rust, {NBYTES} bytes"
 SIZES = {8: (1.4, 1.2), 32: (1.5, 1.2), NBYTES: (1.9, 1.2)}
-"""Bytes of a round trip without `unsafe` on either side: at most so many times the C ping-pong, well placed and badly."""
+"""Bytes of a round trip without `unsafe` on either side: at most so many C ping-pongs, well placed and badly."""
 RAW = f"{RUST}, by pointers"
 IDLE, IDLE_FUTEX = f"{RUST}, after idle", "raw futex, after idle"
 ONE, ONE_FUTEX = f"{RUST}, on one CPU", "raw futex, on one CPU"
