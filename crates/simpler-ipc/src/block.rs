@@ -78,7 +78,7 @@ impl Block {
 
     /// What to send instead of its bytes; [`HeapRing::received`] is the other side of it.
     pub fn reference(&self) -> [u8; Self::REFERENCE_NBYTES] {
-        let offset = self.ring.offset_of(self.address) as u64;
+        let offset = (self.address - self.ring.arena) as u64;
         let mut bytes = [0; Self::REFERENCE_NBYTES];
         bytes.copy_from_slice(bytes_of(&Reference { magic: MAGIC, offset, nbytes: self.nbytes as u64 }));
         bytes

@@ -55,7 +55,8 @@ const _: () = assert!(size_of::<RingControl>() == 384);
 #[derive(Debug)]
 pub struct HeapRing {
     name: String,
-    arena: usize,
+    /// Where the arena begins in this process; offsets from there are the same in every one.
+    pub(crate) arena: usize,
     shift: u32,
     control: Overlaid<RingControl>,
     table: Overlaid<AtomicU64>,
@@ -292,11 +293,6 @@ impl HeapRing {
                 self.end_poisoning(poisoning.first)?;
             }
         }
-    }
-
-    /// Where in the arena a block lies: the same in every process.
-    pub(crate) fn offset_of(&self, address: usize) -> usize {
-        address - self.arena
     }
 
     /// The bytes at an offset that somebody else gives, if a live block starts there that has as many.
