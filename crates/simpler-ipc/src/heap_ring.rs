@@ -32,7 +32,7 @@ use crate::peer::Peer;
 use crate::protocol::bell::Bell;
 use crate::protocol::ring::{Allocating, Ring, RingControl, Room, MAX_GRANULES};
 use crate::protocol::sync::{AtomicU64, Ordering};
-use crate::region::{Overlaid, Region};
+use crate::region::{Overlaid, Region, SharedBytes};
 use crate::spin::Spin;
 use crate::sys;
 use crate::wait::{wait_for, Patience};
@@ -55,7 +55,8 @@ const _: () = assert!(size_of::<RingControl>() == 384);
 #[derive(Debug)]
 pub struct HeapRing {
     name: String,
-    arena: usize,
+    /// Where the arena begins in this process; offsets from there are the same in every one.
+    pub(crate) arena: usize,
     shift: u32,
     control: Overlaid<RingControl>,
     table: Overlaid<AtomicU64>,
@@ -295,6 +296,17 @@ impl HeapRing {
                 self.end_poisoning(poisoning.first)?;
             }
         }
+    }
+
+    /// The bytes at an offset that somebody else gives, if a live block starts there that has as many.
+    pub(crate) fn live_bytes_at(&self, offset: u64, nbytes: u64) -> Option<SharedBytes<'_>> {
+        let (offset, nbytes) = (usize::try_from(offset).ok()?, usize::try_from(nbytes).ok()?);
+        let first = offset >> self.shift;
+        if first << self.shift != offset || nbytes > self.bytes(self.ring().live_length(first)?) {
+            return None;
+        }
+        // SAFETY: the block starts at a granule of the arena and was found to end in it, and `self` keeps it mapped.
+        Some(unsafe { SharedBytes::within(self.address(first) as *mut u8, nbytes) })
     }
 
     /// Gives a block back. In any order, from any process; `address` is that in this one.

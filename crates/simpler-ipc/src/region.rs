@@ -14,7 +14,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use crate::error::{Error, Result};
 use crate::named::{self, OwnedName, Pause};
 use crate::protocol::bell::Bell;
-use crate::protocol::frame::FrameHeader;
 use crate::protocol::lane::LaneHeader;
 use crate::protocol::ring::RingControl;
 use crate::protocol::sync::AtomicU64;
@@ -332,8 +331,6 @@ pub(crate) unsafe trait Overlay {}
 unsafe impl Overlay for AtomicU64 {}
 // SAFETY: repr(C), two atomics.
 unsafe impl Overlay for Bell {}
-// SAFETY: repr(C), atomics only.
-unsafe impl Overlay for FrameHeader {}
 // SAFETY: repr(C), lines of atomics only.
 unsafe impl Overlay for LaneHeader {}
 // SAFETY: repr(C), lines of atomics only.
@@ -366,7 +363,9 @@ impl<T: Overlay> std::ops::Deref for Overlaid<T> {
 
 /// A range of a region's bytes, which it keeps mapped.
 ///
-/// Other processes may write there at any time, so there is no `&[u8]` to be had: bytes are copied in and out.
+/// Other processes may write there at any time, so there is no `&[u8]` to be had: bytes are copied in and out. Nor does
+/// anything keep the threads of this process from writing where others read, so it is the caller who knows that copying
+/// is no data race.
 #[derive(Debug, Clone)]
 pub struct Window {
     region: Region,
@@ -388,34 +387,51 @@ impl Window {
     }
 
     /// A copy of its bytes.
-    pub fn to_vec(&self) -> Vec<u8> {
-        self.bytes().to_vec()
+    ///
+    /// # Safety
+    /// No other thread of this process writes them meanwhile.
+    pub unsafe fn to_vec(&self) -> Vec<u8> {
+        // SAFETY: the caller's promise.
+        unsafe { self.bytes() }.to_vec()
     }
 
     /// Copies its first bytes out.
     ///
+    /// # Safety
+    /// No other thread of this process writes them meanwhile.
+    ///
     /// # Panics
     /// If `bytes` is longer than the window.
-    pub fn copy_to(&self, bytes: &mut [u8]) {
-        self.bytes().copy_to(bytes);
+    pub unsafe fn copy_to(&self, bytes: &mut [u8]) {
+        // SAFETY: the caller's promise.
+        unsafe { self.bytes() }.copy_to(bytes);
     }
 
     /// Copies bytes in, from its start.
     ///
+    /// # Safety
+    /// No other thread of this process reads or writes them meanwhile: through a mailbox or a ring that lies there, say.
+    ///
     /// # Panics
     /// If `bytes` is longer than the window.
-    pub fn copy_from(&self, bytes: &[u8]) {
+    pub unsafe fn copy_from(&self, bytes: &[u8]) {
         assert!(bytes.len() <= self.nbytes, "{} bytes into a window of {}", bytes.len(), self.nbytes);
         // SAFETY: both are valid for that many bytes; overlap is allowed.
         unsafe { ptr::copy(bytes.as_ptr(), self.as_ptr(), bytes.len()) }
     }
 
-    fn bytes(&self) -> SharedBytes<'_> {
+    /// The same as borrowed bytes.
+    ///
+    /// # Safety
+    /// No other thread of this process writes them as long as they are borrowed.
+    #[doc(hidden)]
+    pub unsafe fn bytes(&self) -> SharedBytes<'_> {
         SharedBytes { first: self.as_ptr(), nbytes: self.nbytes, region: PhantomData }
     }
 }
 
-/// Bytes of a region that is borrowed for as long: a [`Window`] that costs nothing to make.
+/// Bytes in the frame of a mailbox, which no other thread of this process writes as long as they are borrowed: the frame's
+/// turn is this side's.
 #[derive(Debug, Clone, Copy)]
 pub struct SharedBytes<'a> {
     first: *mut u8,
@@ -427,6 +443,12 @@ impl<'a> SharedBytes<'a> {
     /// # Safety
     /// `nbytes` at `first` lie in `_region`.
     pub(crate) unsafe fn new(_region: &'a Region, first: *mut u8, nbytes: usize) -> Self {
+        SharedBytes { first, nbytes, region: PhantomData }
+    }
+
+    /// # Safety
+    /// `nbytes` at `first` stay mapped for 'a.
+    pub(crate) unsafe fn within(first: *mut u8, nbytes: usize) -> Self {
         SharedBytes { first, nbytes, region: PhantomData }
     }
 

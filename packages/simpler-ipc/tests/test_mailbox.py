@@ -11,6 +11,7 @@ import sys
 import threading
 from array import array
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -234,16 +235,63 @@ def test_one_doorbell_tells_of_replies_from_many_children(fork: Fork) -> None:
 
 
 def test_views_of_frames_keep_the_memory_when_all_else_is_gone() -> None:
-    box = mailbox()
+    box = mailbox(depth=2)
     client, server = box.client(), box.server()
     frame = client.reserve()
     assert frame is not None
     frame[:4] = b"kept"
     client.post(TASK, 4)
     payload = server.recv(0).payload
-    del box, client, server
-    gc.collect()
-    assert (bytes(payload), bytes(frame[:4])) == (b"kept", b"kept")
+    with client.request(timeout=0) as request:
+        view = request.payload
+        view[:4] = b"also"
+        del box, client, server
+        gc.collect()
+        assert (bytes(payload), bytes(view[:4])) == (b"kept", b"also")
+
+
+def test_a_view_of_a_reserved_frame_is_dead_once_it_is_posted() -> None:
+    box = mailbox(depth=2)
+    client, server = box.client(), box.server()
+    first, second = client.reserve(), client.reserve()
+    assert first is not None
+    assert second is not None
+    first[:4] = b"sent"
+    client.post(TASK, 4)
+    for view in (first, second):
+        with pytest.raises(ValueError, match="released memoryview"):
+            view[0] = 0
+    frame = client.reserve()
+    assert frame is not None
+    client.send(TASK, b"in its place")
+    with pytest.raises(ValueError, match="released memoryview"):
+        _ = frame[0]
+    assert [bytes(server.recv(0).payload) for _ in range(2)] == [b"sent", b"in its place"]
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        pytest.param(lambda frame: np.frombuffer(frame, "uint8"), id="array"),
+        pytest.param(lambda frame: frame[2:], id="slice"),
+        pytest.param(lambda frame: frame.cast("I"), id="cast"),
+    ],
+)
+def test_a_frame_of_which_a_view_is_left_is_not_posted(made: Callable[[memoryview], Any]) -> None:
+    box = mailbox()
+    client, server = box.client(), box.server()
+    frame = client.reserve()
+    assert frame is not None
+    frame[:4] = b"here"
+    view = made(frame)
+    for hand_over in (lambda: client.post(TASK, 4), lambda: client.send(TASK, b"else"), lambda: client.call(TASK, b"")):
+        with pytest.raises(BufferError, match="nothing was sent: views of the frame exist"):
+            hand_over()
+    with pytest.raises(WaitTimeout):
+        server.recv(0)
+    del view
+    assert client.post(TASK, 4) == 0
+    assert bytes(server.recv(0).payload) == b"here"
 
 
 def test_a_view_released_by_its_user_is_made_anew() -> None:

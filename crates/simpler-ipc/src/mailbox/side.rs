@@ -97,6 +97,11 @@ impl Side {
         self.follows_dead
     }
 
+    #[inline]
+    pub(super) fn lane(&self) -> &Lane {
+        &self.lane
+    }
+
     /// An error in a child that was forked since: the side is the parent's.
     #[inline]
     pub(super) fn check(&self) -> Result<()> {

@@ -3,7 +3,7 @@
 //! These words lie in the process's own memory. A thread that waits for a reply finds it in its frame, or finds that another
 //! thread has taken it: then the frame may be in use for a later request already, and what it says was not meant.
 
-use super::frame::FrameHeader;
+use super::frame::ReplyHeader;
 use super::sync::{AtomicU64, Ordering};
 use crate::error::Result;
 
@@ -44,8 +44,8 @@ impl Progress {
         self.ended.load(Ordering::Acquire)
     }
 
-    /// Whether the oldest reply is there, or that to `wanted` was taken by another thread. `frame_of` gives the frame of a
-    /// ticket, and the generation.
+    /// Whether the oldest reply is there, or that to `wanted` was taken by another thread. `reply_of` gives where the
+    /// reply to a ticket is, and the generation.
     ///
     /// # Errors
     /// [`Error::Corrupted`](crate::Error::Corrupted).
@@ -54,15 +54,18 @@ impl Progress {
         &self,
         wanted: u64,
         frame_bytes: usize,
-        frame_of: impl Fn(u64) -> (&'a FrameHeader, u64),
+        reply_of: impl Fn(u64) -> (&'a ReplyHeader, u64),
     ) -> Result<Option<()>> {
         loop {
             let oldest = self.ended();
             if oldest > wanted {
                 return Ok(Some(()));
             }
-            let (frame, generation) = frame_of(oldest);
-            let found = frame.finished(generation, frame_bytes);
+            let (reply, generation) = reply_of(oldest);
+            if reply.is_before(generation) {
+                return Ok(None);
+            }
+            let found = reply.finished(generation, frame_bytes);
             // If another thread has taken it meanwhile, what was found is of a later use; and the next reply may be there
             // already, its ring over.
             if matches!(found, Ok(Some(_))) || oldest == self.ended() {

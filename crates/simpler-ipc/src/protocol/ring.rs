@@ -244,6 +244,13 @@ impl<'a> Ring<'a> {
         self.pass_on(first, LIVE, |length| entry(RELEASED, length, 0)).is_some()
     }
 
+    /// The granules of the live block that starts there, if one does and the arena holds it.
+    pub fn live_length(&self, first: usize) -> Option<u64> {
+        let found = self.table.get(first)?.load(Ordering::Acquire);
+        let length = length_of(found);
+        (found & STATE == LIVE && length > 0 && length <= (self.table.len() - first) as u64).then_some(length)
+    }
+
     /// The first half of a release where freed bytes are marked: the block's length, if a live one starts there. It is
     /// the process `pid`'s then, to write to.
     ///

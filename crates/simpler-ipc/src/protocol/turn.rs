@@ -4,7 +4,7 @@ use super::frame::{State, Word};
 use crate::error::{Error, Result};
 
 /// No mailbox comes this far in ten thousand years of a million requests a second; a spoilt word may say so.
-const LAST_TICKET: u64 = 1 << 60;
+const LAST_TICKET: u64 = 1 << 58;
 
 /// One use of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -108,6 +108,6 @@ pub fn scan_as_client(depth: usize, word: impl Fn(usize) -> Result<Word>, taken:
 ///
 /// # Errors
 /// [`Error::Corrupted`].
-pub fn scan_as_server(depth: usize, word: impl Fn(usize) -> Result<Word>) -> Result<Found> {
-    Ok(scan(depth, word, |_, state| state == State::TaskDone)?[0])
+pub fn scan_as_server(depth: usize, word: impl Fn(usize) -> Result<Word>) -> Result<Turn> {
+    Ok(scan(depth, word, |_, state| state == State::TaskDone)?[0].turn)
 }

@@ -29,9 +29,6 @@ FAILED: Final = 1
 CANCELLED: Final = 2
 """Status of a reply: the request was taken back before the server took it."""
 
-LOST: Final = -0x80000000
-"""Code of a failed reply that no server gave: it was killed while it wrote its reply over the request."""
-
 class Region:
     """Shared memory, all zero at first: anonymous, or with a name.
 
@@ -289,6 +286,14 @@ class MailboxClient:
         already, its reply dropped when it comes.
         """
 
+    def call_large(self, ring: HeapRing, kind: int, payload: Buffer, timeout: float | None = None) -> Reply:
+        """As `call`, of a payload that may be larger than a frame: it goes through a block of `ring`, from which this
+        process allocates; `ring.received(request)` on the other side. A frame has 24 bytes at least.
+
+        The block is released after the reply; if the call gives up, when the reply comes that nobody waits for. Raises
+        HeapRingFull if no space comes free in time, and as `call`.
+        """
+
     def acall(self, kind: int, payload: Buffer, timeout: float | None = None) -> Coroutine[Any, Any, Reply]:
         """As `call`, awaited in an asyncio event loop; any number at a time. Cancelling the task abandons the request.
 
@@ -299,20 +304,23 @@ class MailboxClient:
     def request(self, kind: int = 1, timeout: float | None = None) -> RequestFrame:
         """A frame to be filled in place: `with client.request() as frame:`; posted when the block ends.
 
-        Waits for a free frame at the beginning of the block. Its reply comes to `poll`.
+        Waits for a free frame at the beginning of the block. Its reply comes to `poll`. The end of the block raises
+        BufferError while an array or another view made of the frame exists: nothing is sent then.
         """
 
     def reserve(self) -> memoryview | None:
         """The whole payload of the next free frame, writable; None when all are in flight.
 
-        Fill it, then `post`. Until then it is the same frame again, and the one that `send` and `call` use. Do not
-        write to it after posting. For one thread, without the cost of a `with` block; see `request`.
+        Fill it, then `post`. Until then it is the same frame again, and the one that `send` and `call` use. Posting
+        releases the view, as the frame is the server's then: using it raises ValueError. For one thread, without the
+        cost of a `with` block; see `request`.
         """
 
     def post(self, kind: int, nbytes: int) -> int:
         """Hand the reserved frame, its first `nbytes` the request, to the server; its ticket: 0, 1, 2, …
 
-        Raises FrameTooLarge, Misused if nothing is reserved, ValueError for no kind.
+        Raises FrameTooLarge, Misused if nothing is reserved, ValueError for no kind; BufferError while an array, a slice
+        or another view made of the reserved one exists: delete it, and post again.
         """
 
     def send(self, kind: int, payload: Buffer) -> int | None:
@@ -376,7 +384,15 @@ class RequestFrame:
 
     @property
     def payload(self) -> memoryview:
-        """The whole payload of the frame. Do not write to it after the block."""
+        """The whole payload of the frame. Released at the end of the block: using it raises ValueError then."""
+
+    def numpy(
+        self, dtype: npt.DTypeLike = "uint8", shape: int | Sequence[int] | None = None, offset: int = 0
+    ) -> np.ndarray[Any, Any]:
+        """A writable array over the frame, as `Region.numpy`. Gone before the block ends: keep no variable of it.
+
+        `shape` defaults to one dimension of all that fits. Raises ValueError if it does not fit.
+        """
 
     @property
     def ticket(self) -> int | None:
@@ -457,10 +473,7 @@ class Reply:
 
     @property
     def code(self) -> int:
-        """32 bits, signed; what it means is between client and server.
-
-        LOST, with status FAILED: the server was killed while it wrote its reply over the request.
-        """
+        """32 bits, signed; what it means is between client and server."""
 
     @property
     def payload(self) -> bytes: ...
@@ -481,6 +494,14 @@ class Request:
     @property
     def payload(self) -> memoryview:
         """The request's bytes, in place and writable."""
+
+    def numpy(
+        self, dtype: npt.DTypeLike = "uint8", shape: int | Sequence[int] | None = None, offset: int = 0
+    ) -> np.ndarray[Any, Any]:
+        """An array over the payload in its frame, as `Region.numpy`; valid until it is replied to.
+
+        `shape` defaults to one dimension of all that fits. Raises ValueError if it does not fit.
+        """
 
     @property
     def address(self) -> int:
@@ -606,6 +627,13 @@ class HeapRing:
         Raises HeapRingFull, PeerDied if a watched peer is gone; Misused if another process allocates here, or the
         ring's processes are of another pid namespace; IpcError if something wrote to the block's bytes after they were
         released (once, in a ring that poisons).
+        """
+
+    def received(self, request: Request) -> Request:
+        """The request with the payload that it refers to, where it lies in the ring: the other side of `call_large`.
+
+        Valid until it is replied to. Raises ValueError if the request is no reference, Corrupted if it refers to what is
+        no live block of this ring.
         """
 
     def release(self, address: int) -> None:
