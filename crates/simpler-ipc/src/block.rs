@@ -8,6 +8,7 @@ use crate::mailbox::{MailboxClient, Reply, Request};
 use crate::plain::{bytes_of, Plain};
 use crate::protocol::frame::Kind;
 use crate::region::SharedBytes;
+use crate::sys;
 use crate::wait::Patience;
 
 /// The first bytes of a reference: what tells it from a payload that is none.
@@ -26,12 +27,14 @@ struct Reference {
 // SAFETY: repr(C), three words.
 unsafe impl Plain for Reference {}
 
-/// A block of a ring that is released when it is dropped.
+/// A block of a ring that is released when it is dropped by the process that allocated it. What a forked child inherits of
+/// it is its parent's.
 #[derive(Debug)]
 pub struct Block {
     ring: Arc<HeapRing>,
     address: usize,
     nbytes: usize,
+    pid: i32,
 }
 
 impl Block {
@@ -44,7 +47,8 @@ impl Block {
     /// As [`HeapRing::alloc`].
     pub fn alloc(ring: &Arc<HeapRing>, nbytes: usize, patience: &mut Patience<'_>) -> Result<Self> {
         let address = ring.alloc(nbytes, patience)?;
-        Ok(Block { ring: ring.clone(), address, nbytes })
+        // SAFETY: it was just allocated, and its address goes nowhere else.
+        Ok(unsafe { Self::adopt(ring, address, nbytes) })
     }
 
     /// One that was allocated before.
@@ -53,7 +57,7 @@ impl Block {
     /// `address` is that of a live block of the ring, of `nbytes` at least, and nobody else releases it.
     #[doc(hidden)]
     pub unsafe fn adopt(ring: &Arc<HeapRing>, address: usize, nbytes: usize) -> Self {
-        Block { ring: ring.clone(), address, nbytes }
+        Block { ring: ring.clone(), address, nbytes, pid: sys::current_pid() }
     }
 
     /// Its size.
@@ -87,6 +91,9 @@ impl Block {
 
 impl Drop for Block {
     fn drop(&mut self) {
+        if self.pid != sys::current_pid() {
+            return;
+        }
         // It fails only if somebody else has released it or memory is spoilt: then there is nothing left to do.
         let _ = self.ring.release(self.address);
     }

@@ -96,6 +96,9 @@ impl<'a> SharedBytes<'a> {
 }
 
 /// A claimed frame with a place for a `T` in it, not written yet. See [`MailboxClient::request`].
+///
+/// # Panics
+/// Where a forked child writes to what it inherits: the frame is its parent's.
 #[derive(Debug)]
 #[must_use = "the server waits for it until it is posted or dropped"]
 pub struct TypedClaim<T: Plain> {
@@ -131,6 +134,9 @@ impl<T: Plain> Deref for TypedClaim<T> {
 
 impl<T: Plain> DerefMut for TypedClaim<T> {
     fn deref_mut(&mut self) -> &mut MaybeUninit<T> {
+        if let Err(error) = self.claim.check_here() {
+            panic!("{error}");
+        }
         // SAFETY: as above.
         unsafe { &mut *self.place.cast() }
     }
@@ -152,6 +158,7 @@ impl MailboxClient {
     /// # Errors
     /// As [`MailboxClient::submit`].
     pub fn post<T: Plain>(&mut self, mut request: TypedClaim<T>, kind: Kind, value: T) -> Result<u64> {
+        request.claim.check_here()?;
         request.write(value);
         self.submit(request.into_claim(), kind, size_of::<T>())
     }

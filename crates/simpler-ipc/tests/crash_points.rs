@@ -392,8 +392,8 @@ mod linux {
         let mut expected = None;
         for _ in 0..20 {
             while let Some(request) = stage.server().try_recv().unwrap() {
-                let bytes = request.payload.to_vec();
-                assert_eq!(bytes, stage.posted[request.ticket as usize], "request {} is whole", request.ticket);
+                let (ticket, bytes) = (request.ticket, request.payload.to_vec());
+                assert_eq!(bytes, stage.posted[ticket as usize], "request {ticket} is whole");
                 stage.server().reply(0, &answer(&bytes)).unwrap();
             }
             while let Some(reply) = stage.client().poll().unwrap() {
@@ -533,8 +533,10 @@ mod linux {
                         }
                         // SAFETY: nobody else is at it, here and below: the process that was stepped is gone.
                         let owners = OWNERS.map(|at| unsafe { region.window(at, OWNER_NBYTES).unwrap().to_vec() });
+                        // SAFETY: as above.
                         unsafe { region.window(0, memory.len()).unwrap().copy_from(memory) };
                         for (side, at) in OWNERS.into_iter().enumerate().filter(|(side, _)| !successors[*side]) {
+                            // SAFETY: as above.
                             unsafe { region.window(at, OWNER_NBYTES).unwrap().copy_from(&owners[side]) };
                         }
                         if successors[0] {

@@ -22,11 +22,12 @@ mod linux {
     use std::os::fd::{AsRawFd, BorrowedFd};
     use std::os::unix::ffi::OsStrExt;
     use std::sync::atomic::{AtomicBool, Ordering};
+    use std::sync::Arc;
     use std::thread;
     use std::time::Duration;
 
     use simpler_ipc::{
-        Doorbell, Error, HeapRing, Kind, Mailbox, MailboxClient, Notifier, Patience, Peer, Region, SharedClient,
+        Block, Doorbell, Error, HeapRing, Kind, Mailbox, MailboxClient, Notifier, Patience, Peer, Region, SharedClient,
         WaitSet,
     };
 
@@ -47,6 +48,7 @@ mod linux {
         ("what_a_program_had_before_exec_is_nobodys", before_exec),
         ("a_process_of_another_pid_namespace_is_refused", another_namespace),
         ("a_child_gets_an_error_from_what_it_inherits_and_the_parent_goes_on", inherited),
+        ("a_child_leaves_the_claims_and_blocks_that_it_inherits_to_its_parent", inherited_claims),
         ("a_child_rings_the_doorbells_that_its_parent_opened", inherited_doorbell),
         ("a_server_moves_to_another_cpu_unless_that_is_switched_off", switched),
         ("a_child_forked_under_threads_that_open_close_and_watch_does_not_hang", under_threads),
@@ -337,6 +339,48 @@ mod linux {
         let mut client = shared.lock().unwrap();
         let payloads: Vec<_> = std::iter::from_fn(|| client.poll().unwrap()).map(|reply| reply.payload).collect();
         assert_eq!(payloads, [&b"there"[..], b"there as well"]);
+    }
+
+    fn inherited_claims() {
+        let mailbox = mailbox();
+        let region = Region::anonymous(HeapRing::required_bytes(4096, 64).unwrap(), "test").unwrap();
+        let ring = Arc::new(HeapRing::new(&region, 0, 4096, "test", 64).unwrap());
+        let mut client = mailbox.client(None).unwrap();
+        let mut server = mailbox.server(None).unwrap();
+        client.send(Kind::Task, b"held").unwrap();
+        server.recv(&mut patience()).unwrap();
+        let mut claim = client.claim().unwrap().unwrap();
+        claim.copy_from(b"untouched").unwrap();
+        let block = Block::alloc(&ring, 100, &mut patience()).unwrap();
+        let (mut client, mut claim, mut block) = (Some(client), Some(claim), Some(block));
+        let me = std::process::id();
+        in_child(|| {
+            let (mut mine, mut client) = (claim.take().unwrap(), client.take().unwrap());
+            let refusals = [
+                misused(mine.copy_from(b"spoilt")),
+                misused(client.submit(mine, Kind::Task, 9)), // and dropped
+                misused(client.request::<u64>()),
+                misused(client.make_room()),
+                misused(client.take_reply(0)),
+                misused(client.abandon(0)),
+                misused(client.flush()),
+                misused(client.call_large(&ring, Kind::Task, b"?", &mut Patience::limited(Duration::ZERO))),
+                misused(server.received(0)),
+                misused(server.fail(1, "wrong")),
+                misused(server.flush()),
+            ];
+            for refusal in refusals {
+                assert!(refusal.contains(&format!("process {me}")), "{refusal}");
+            }
+            drop(block.take());
+        });
+        assert_eq!(ring.live(), 1);
+        drop(block);
+        assert_eq!(ring.live(), 0);
+        server.reply(0, b"!").unwrap();
+        assert!(server.try_recv().unwrap().is_none(), "the claim is neither submitted nor given up");
+        client.unwrap().submit(claim.unwrap(), Kind::Task, 9).unwrap();
+        assert_eq!(server.try_recv().unwrap().unwrap().payload.to_vec(), b"untouched");
     }
 
     fn inherited_doorbell() {

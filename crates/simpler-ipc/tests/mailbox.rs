@@ -2,42 +2,12 @@
 
 #![cfg(all(target_os = "linux", not(loom)))]
 
-use std::os::fd::AsRawFd;
-use std::os::unix::fs::MetadataExt;
+mod common;
+
 use std::thread;
-use std::time::Duration;
 
-use simpler_ipc::{
-    Doorbell, Error, Kind, Mailbox, MailboxClient, MailboxServer, Patience, Region, Reply, Request, SharedClient,
-    Status,
-};
-
-const FRAME_BYTES: usize = 100;
-/// Where the first frame's request starts: generation, kind and state (8 bytes), payload bytes; then its payload.
-const REQUEST: usize = 640;
-/// And its reply: generation, kind and status (8 bytes), payload bytes, code; then its payload.
-const REPLY: usize = REQUEST + 128;
-/// From one frame to the next.
-const STRIDE: usize = 256;
-
-/// Writes to shared memory.
-fn write(region: &Region, offset: usize, bytes: &[u8]) {
-    // SAFETY: no other thread is at these bytes.
-    unsafe { region.window(offset, bytes.len()).unwrap().copy_from(bytes) }
-}
-
-fn region() -> Region {
-    Region::anonymous(Mailbox::required_bytes(4, FRAME_BYTES).unwrap(), "test").unwrap()
-}
-
-fn pair(region: &Region) -> (MailboxClient, MailboxServer) {
-    let mailbox = Mailbox::new(region, 0, 4, FRAME_BYTES).unwrap();
-    (mailbox.client(None).unwrap(), mailbox.server(None).unwrap())
-}
-
-fn no_wait() -> Patience<'static> {
-    Patience::limited(Duration::ZERO)
-}
+use common::{no_wait, pair, region, write, FRAME_BYTES, REPLY, REQUEST, STRIDE};
+use simpler_ipc::{Doorbell, Error, Kind, Mailbox, Patience, Region, Reply, SharedClient, Status};
 
 #[test]
 fn a_reply_carries_ticket_kind_code_and_bytes() {
@@ -192,121 +162,6 @@ fn a_doorbell_in_a_region_not_mapped_here_is_named() {
     assert!(error.to_string().contains("not mapped in this process"), "{error}");
 }
 
-/// Where the server's bell is.
-const REQUESTS: usize = 128;
-/// Where the client's is; and where it says at which doorbell it waits, and which process it is.
-const REPLIES: usize = 256;
-const OWNER: usize = REPLIES + 40;
-const NAMESPACE: usize = REPLIES + 48;
-
-fn word(region: &Region, offset: usize) -> u64 {
-    let mut bytes = [0; 8];
-    region.window(offset, 8).unwrap().copy_to(&mut bytes);
-    u64::from_ne_bytes(bytes)
-}
-
-fn set_word(region: &Region, offset: usize, word: u64) {
-    region.window(offset, 8).unwrap().copy_from(&word.to_ne_bytes());
-}
-
-/// As a hostile client may: names a word of any memory as the doorbell it waits at.
-fn wait_at(region: &Region, memory: &Region, offset: usize) {
-    let inode = std::fs::metadata(format!("/proc/self/fd/{}", memory.fd().as_raw_fd())).unwrap().ino();
-    set_word(region, REPLIES + 16, inode);
-    set_word(region, REPLIES + 24, offset as u64);
-    let generation = word(region, REPLIES + 8) as u32 + 2;
-    region.window(REPLIES + 8, 4).unwrap().copy_from(&generation.to_ne_bytes());
-}
-
-#[test]
-fn a_peer_has_nothing_rung_that_was_not_opened_as_a_doorbell() {
-    let (region, sibling) = (region(), self::region());
-    let (mut client, mut server) = pair(&region);
-    let (mut other_client, mut other_server) = pair(&sibling);
-    other_client.send(Kind::Task, b"untouched").unwrap();
-    let before = sibling.window(0, sibling.nbytes()).unwrap().to_vec();
-    for memory in [&sibling, &region] {
-        for offset in (0..FRAME + 64).step_by(4) {
-            client.send(Kind::Task, b"?").unwrap();
-            wait_at(&region, memory, offset);
-            server.recv(&mut no_wait()).unwrap();
-            let error = server.reply(0, b"!").unwrap_err();
-            assert!(matches!(error, Error::Misused(_)) && error.to_string().contains("not opened"), "{error}");
-            // The server is as it was, and goes on where the client waits at a doorbell again.
-            wait_at(&region, &region, 0);
-            set_word(&region, REPLIES + 16, 0);
-            server.reply(0, b"!").unwrap();
-            client.poll().unwrap().unwrap();
-        }
-    }
-    assert!(sibling.window(0, sibling.nbytes()).unwrap().to_vec() == before, "the lane beside it has changed");
-    assert_eq!(other_server.recv(&mut no_wait()).unwrap().payload.to_vec(), b"untouched");
-}
-
-#[test]
-fn a_side_has_one_object_at_a_time() {
-    let region = region();
-    let (client, server) = pair(&region);
-    let mailbox = Mailbox::new(&region, 0, 4, FRAME_BYTES).unwrap();
-    let again = Region::from_fd(region.fd()).unwrap();
-    let mapped_again = Mailbox::new(&again, 0, 4, FRAME_BYTES).unwrap();
-    for mailbox in [&mailbox, &mapped_again] {
-        for refused in [mailbox.client(None).map(drop), mailbox.server(None).map(drop)] {
-            let Err(Error::Misused(message)) = refused else { panic!("{refused:?}") };
-            assert!(message.contains(&std::process::id().to_string()), "{message}");
-        }
-    }
-    drop((client, server));
-    let (mut client, mut server) = (mapped_again.client(None).unwrap(), mailbox.server(None).unwrap());
-    client.send(Kind::Task, b"?").unwrap();
-    assert_eq!(server.recv(&mut no_wait()).unwrap().ticket, 0);
-}
-
-#[test]
-fn a_client_that_cannot_be_made_leaves_its_side_free() {
-    let region = region();
-    let mailbox = Mailbox::new(&region, 0, 4, FRAME_BYTES).unwrap();
-    region.window(FRAME, 1).unwrap().copy_from(&[7]);
-    assert!(matches!(mailbox.client(None), Err(Error::Corrupted(_))));
-    region.window(FRAME, 1).unwrap().copy_from(&[0]);
-    mailbox.client(None).unwrap();
-}
-
-#[test]
-fn a_later_process_with_the_id_of_an_owner_is_not_taken_for_it() {
-    let region = region();
-    let mailbox = Mailbox::new(&region, 0, 4, FRAME_BYTES).unwrap();
-    std::mem::forget(mailbox.client(None).unwrap());
-    let own = word(&region, OWNER);
-    assert_eq!(own & ((1 << 22) - 1), u64::from(std::process::id()));
-    // The owner was a process with this one's id that started before it; or with that of one that lives still.
-    let parent = u64::from(std::os::unix::process::parent_id());
-    for dead in [own - (1 << 22), ((own >> 22 << 22) - (1 << 22)) | parent] {
-        set_word(&region, OWNER, dead);
-        drop(mailbox.client(None).unwrap());
-        assert_eq!(word(&region, OWNER), 0);
-    }
-}
-
-#[test]
-fn an_owner_of_another_pid_namespace_is_left_alone() {
-    let region = region();
-    let (client, _server) = pair(&region);
-    let mailbox = Mailbox::new(&region, 0, 4, FRAME_BYTES).unwrap();
-    drop(client);
-    set_word(&region, NAMESPACE, word(&region, NAMESPACE) + 1);
-    let Err(Error::Misused(message)) = mailbox.client(None) else { panic!("it was allowed") };
-    assert!(message.contains("pid namespace"), "{message}");
-}
-
-#[test]
-fn an_owner_that_cannot_be_is_an_error() {
-    let region = region();
-    let mailbox = Mailbox::new(&region, 0, 4, FRAME_BYTES).unwrap();
-    set_word(&region, OWNER, 5 << 22);
-    assert!(matches!(mailbox.client(None), Err(Error::Corrupted(_))));
-}
-
 #[test]
 fn a_client_and_a_server_made_anew_go_on_where_the_last_ones_stopped() {
     let region = region();
@@ -323,54 +178,6 @@ fn a_client_and_a_server_made_anew_go_on_where_the_last_ones_stopped() {
     assert_eq!(client.poll().unwrap().unwrap().payload, b"first");
     assert_eq!(server.recv(&mut no_wait()).unwrap().ticket, 1);
     assert_eq!(client.send(Kind::Task, b"?").unwrap(), Some(3));
-}
-
-/// As if the process that had it were dead: one with this one's id, and an earlier start.
-fn killed<T>(side: T, region: &Region, waiting: usize) {
-    std::mem::forget(side);
-    set_word(region, waiting + 40, word(region, waiting + 40) - (1 << 22));
-}
-
-/// How often that bell was rung for a sleeper.
-fn count(region: &Region, waiting: usize) -> u32 {
-    word(region, waiting) as u32
-}
-
-/// Until somebody sleeps at the bell of the lane there.
-fn await_sleeper(region: &Region, waiting: usize) {
-    while word(region, waiting) >> 32 == 0 {
-        thread::yield_now();
-    }
-}
-
-#[test]
-fn a_successor_wakes_those_who_sleep_through_what_a_killed_one_had_no_time_to_ring_for() {
-    let region = region();
-    let (mut client, mut server) = pair(&region);
-    let mailbox = Mailbox::new(&region, 0, 4, FRAME_BYTES).unwrap();
-    let receiving = thread::spawn(move || {
-        let received = server.recv(&mut Patience::limited(Duration::from_secs(20))).map(|request| request.ticket);
-        (received, server)
-    });
-    await_sleeper(&region, REQUESTS);
-    // SAFETY: a slice is valid for its length.
-    unsafe { client.queue_raw(Kind::Task, b"?".as_ptr(), 1) }.unwrap();
-    killed(client, &region, REPLIES);
-    let rung = count(&region, REQUESTS);
-    let client = mailbox.client(None).unwrap();
-    assert_ne!(count(&region, REQUESTS), rung);
-    let (received, mut server) = receiving.join().unwrap();
-    assert_eq!(received.unwrap(), 0);
-
-    let waiting = thread::spawn(move || client.wait(&mut Patience::limited(Duration::from_secs(20))));
-    await_sleeper(&region, REPLIES);
-    // SAFETY: as above.
-    unsafe { server.queue_reply_raw(Status::Ok, 0, b"!".as_ptr(), 1) }.unwrap();
-    killed(server, &region, REQUESTS);
-    let rung = count(&region, REPLIES);
-    let _server = mailbox.server(None).unwrap();
-    assert_ne!(count(&region, REPLIES), rung);
-    waiting.join().unwrap().unwrap();
 }
 
 #[test]
@@ -534,121 +341,6 @@ fn a_request_that_a_killed_server_was_replying_to_is_received_again() {
 }
 
 #[test]
-fn claims_are_filled_at_a_time_and_received_in_order() {
-    let region = region();
-    let (mut client, mut server) = pair(&region);
-    let mut first = client.claim().unwrap().unwrap();
-    let mut second = client.claim().unwrap().unwrap();
-    let third = client.claim().unwrap().unwrap();
-    second.copy_from(b"second").unwrap();
-    assert_eq!(client.submit(second, Kind::Task, 6).unwrap(), 1);
-    assert!(matches!(server.recv(&mut no_wait()), Err(Error::WaitTimeout { .. })), "the first is not there yet");
-    first.copy_from(b"first").unwrap();
-    assert_eq!(client.submit(first, Kind::Control, 5).unwrap(), 0);
-    client.give_up(third).unwrap();
-    client.send(Kind::Task, b"fourth").unwrap();
-    let mut received = Vec::new();
-    while let Ok(Request { payload, .. }) = server.recv(&mut no_wait()) {
-        received.push(String::from_utf8(payload.to_vec()).unwrap());
-    }
-    assert_eq!(received, ["first", "second", "fourth"]);
-    for _ in 0..3 {
-        server.reply(0, &[]).unwrap();
-    }
-    let tickets: Vec<_> = std::iter::from_fn(|| client.poll().unwrap()).map(|reply| reply.ticket).collect();
-    assert_eq!(tickets, [0, 1, 3], "what was given up comes to nobody");
-    assert_eq!(client.in_flight(), 0);
-}
-
-#[test]
-fn a_claim_is_for_the_client_that_gave_it() {
-    let (region, shallow) = (region(), region());
-    let (mut client, mut server) = pair(&region);
-    let mailbox = Mailbox::new(&shallow, 0, 1, 8).unwrap();
-    let (mut other, mut served) = (mailbox.client(None).unwrap(), mailbox.server(None).unwrap());
-    for _ in 0..3 {
-        client.send(Kind::Task, b"?").unwrap();
-    }
-    // Its frame, number 3, is one that the other lane does not have.
-    let mut claim = || {
-        let mut claim = client.claim().unwrap().unwrap();
-        assert_eq!(claim.frame(), 3);
-        claim.copy_from(b"for its own").unwrap();
-        claim
-    };
-    assert!(matches!(other.submit(claim(), Kind::Task, 4), Err(Error::Misused(_))));
-    for _ in 0..4 {
-        match server.try_recv().unwrap() {
-            Some(request) => assert!(request.ticket < 3),
-            None => break,
-        }
-        server.reply(0, &[]).unwrap();
-    }
-    while client.poll().unwrap().is_some() {}
-    assert_eq!(client.in_flight(), 0, "the claim's place is given back");
-    assert!(served.try_recv().unwrap().is_none());
-
-    // SAFETY: a slice is valid for its length.
-    let raw = |other: &mut MailboxClient, claim| unsafe { other.submit_raw(claim, Kind::Task, [1u8; 8].as_ptr(), 8) };
-    let claim = client.claim().unwrap().unwrap();
-    assert!(matches!(raw(&mut other, claim), Err(Error::Misused(_))));
-    let claim = client.claim().unwrap().unwrap();
-    assert!(matches!(other.give_up(claim), Err(Error::Misused(_))));
-    assert!(served.try_recv().unwrap().is_none());
-    assert_eq!(other.send(Kind::Task, b"!").unwrap(), Some(0), "its own lane is as it was");
-    assert_eq!(served.try_recv().unwrap().unwrap().payload.to_vec(), b"!");
-}
-
-#[test]
-fn a_dropped_claim_gives_its_frame_back() {
-    fn fill(client: &mut MailboxClient, bytes: &[u8]) -> simpler_ipc::Result<u64> {
-        let mut claim = client.claim()?.unwrap();
-        claim.copy_from(bytes)?; // the claim is dropped here if they do not fit
-        client.submit(claim, Kind::Task, bytes.len())
-    }
-    let region = region();
-    let (mut client, mut server) = pair(&region);
-    for round in 0..3 * 4u64 {
-        assert!(matches!(fill(&mut client, &[0; FRAME_BYTES + 1]), Err(Error::FrameTooLarge { .. })));
-        assert_eq!(fill(&mut client, b"fits").unwrap(), 2 * round + 1);
-        assert_eq!(server.recv(&mut no_wait()).unwrap().payload.to_vec(), b"fits");
-        server.reply(0, b"!").unwrap();
-        assert_eq!(client.poll().unwrap().unwrap().ticket, 2 * round + 1, "what was given up comes to nobody");
-        assert_eq!((client.in_flight(), client.free()), (0, 4));
-    }
-}
-
-#[test]
-fn a_claim_dropped_by_another_thread_wakes_a_server_that_waits_for_it() {
-    let region = region();
-    let (mut client, mut server) = pair(&region);
-    let claim = client.claim().unwrap().unwrap();
-    client.send(Kind::Task, b"behind it").unwrap();
-    let serving = thread::spawn(move || {
-        let ticket = server.recv(&mut Patience::forever()).unwrap().ticket;
-        server.reply(0, &[]).unwrap();
-        ticket
-    });
-    thread::spawn(move || drop(claim)).join().unwrap();
-    client.wait(&mut Patience::forever()).unwrap();
-    assert_eq!(serving.join().unwrap(), 1);
-    assert_eq!(client.poll().unwrap().unwrap().ticket, 1);
-    assert_eq!((client.in_flight(), client.poll().unwrap()), (0, None));
-}
-
-#[test]
-fn a_claim_that_outlives_its_client_leaves_its_place_to_the_successor() {
-    let region = region();
-    let (mut client, mut server) = pair(&region);
-    let claim = client.claim().unwrap().unwrap();
-    drop(client);
-    let mut client = Mailbox::new(&region, 0, 4, FRAME_BYTES).unwrap().client(None).unwrap();
-    assert!(matches!(client.give_up(claim), Err(Error::Misused(_))));
-    assert_eq!(client.send(Kind::Task, b"mine").unwrap(), Some(0));
-    assert_eq!(server.recv(&mut no_wait()).unwrap().payload.to_vec(), b"mine");
-}
-
-#[test]
 fn several_requests_are_looked_at_before_the_first_is_replied_to() {
     let region = region();
     let (mut client, mut server) = pair(&region);
@@ -662,19 +354,6 @@ fn several_requests_are_looked_at_before_the_first_is_replied_to() {
     }
     server.reply(0, &[]).unwrap();
     assert!(matches!(server.received(0), Err(Error::Misused(_))), "replied to");
-}
-
-#[test]
-fn a_client_made_anew_fills_the_holes_of_the_one_before() {
-    let region = region();
-    let (mut client, mut server) = pair(&region);
-    let _never_filled = client.claim().unwrap().unwrap();
-    client.send(Kind::Task, b"behind it").unwrap();
-    drop(client);
-    let mut client = Mailbox::new(&region, 0, 4, FRAME_BYTES).unwrap().client(None).unwrap();
-    assert_eq!(server.recv(&mut no_wait()).unwrap().ticket, 1);
-    server.reply(0, &[]).unwrap();
-    assert_eq!(client.poll().unwrap().unwrap().ticket, 1);
 }
 
 #[test]

@@ -56,6 +56,7 @@ impl MailboxClient {
         in_frame: impl FnOnce(ReplyView<'_>) -> T,
         kept: impl FnOnce(Reply) -> T,
     ) -> Result<Option<T>> {
+        self.side.check()?;
         let Some(call) = self.calls.iter().position(|call| call.ticket == ticket) else {
             return Err(Error::Misused(format!("no call with ticket {ticket} is in flight")));
         };
@@ -78,6 +79,7 @@ impl MailboxClient {
     /// # Errors
     /// As [`MailboxClient::cancel`].
     pub fn abandon(&mut self, ticket: u64) -> Result<()> {
+        self.side.check()?;
         let Some(call) = self.calls.iter().position(|call| call.ticket == ticket) else { return Ok(()) };
         if self.calls[call].reply.is_some() {
             self.calls.swap_remove(call);

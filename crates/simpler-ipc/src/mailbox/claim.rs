@@ -46,6 +46,12 @@ impl Claim {
         self.posted = true;
     }
 
+    /// An error in a forked child: the frame is its parent's.
+    #[inline]
+    pub(crate) fn check_here(&self) -> Result<()> {
+        self.side.check()
+    }
+
     /// The frame's number, from 0 to depth - 1.
     pub fn frame(&self) -> usize {
         self.turn.frame
@@ -61,7 +67,7 @@ impl Claim {
     /// # Errors
     /// [`Error::FrameTooLarge`](crate::Error::FrameTooLarge); [`Error::Misused`](crate::Error::Misused) in a forked child.
     pub fn copy_from(&mut self, bytes: &[u8]) -> Result<()> {
-        self.side.check()?;
+        self.check_here()?;
         let payload = self.as_mut_ptr();
         // SAFETY: a slice is valid for its length.
         unsafe { self.side.lane().fill(payload, bytes.as_ptr(), bytes.len()) }

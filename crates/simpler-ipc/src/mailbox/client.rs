@@ -212,6 +212,7 @@ impl MailboxClient {
     /// [`Error::Misused`] if it waits at a doorbell that this process has not mapped.
     #[inline]
     pub fn flush(&mut self) -> Result<()> {
+        self.side.check()?;
         self.server.ring(&self.lane)
     }
 

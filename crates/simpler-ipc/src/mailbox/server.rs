@@ -251,6 +251,7 @@ impl MailboxServer {
     /// [`Error::Misused`] if it waits at a doorbell that this process has not mapped.
     #[inline]
     pub fn flush(&mut self) -> Result<()> {
+        self.side.check()?;
         self.client.ring(&self.lane)
     }
 

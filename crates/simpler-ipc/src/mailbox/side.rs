@@ -79,7 +79,8 @@ impl Side {
                 Ok(Side { lane: lane.clone(), role, own, follows_dead: dead.is_some() })
             }
             Err(Refusal::Taken(Identity { pid, .. })) if pid == own.pid => Err(Error::Misused(format!(
-                "this process ({pid}) has a {role} of this mailbox already: use that one, or let go of it first"
+                "this process ({pid}) has a {role} of this mailbox already: use that one, or let go of it and of what it \
+                 has claimed first"
             ))),
             Err(Refusal::Taken(Identity { pid, .. })) => Err(Error::Misused(format!(
                 "process {pid} is the {role} of this mailbox and lives: it has one at a time; end that process first, \

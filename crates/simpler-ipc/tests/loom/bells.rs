@@ -5,7 +5,7 @@ use loom::sync::Arc;
 use loom::thread;
 
 use simpler_ipc::protocol::bell::Bell;
-use simpler_ipc::protocol::frame::{FrameHeader, Kind, Next, Posted, Status};
+use simpler_ipc::protocol::frame::{Kind, Next, Posted, ReplyHeader, RequestHeader, Status};
 use simpler_ipc::protocol::lane::{Elsewhere, Waiting};
 use simpler_ipc::protocol::sync::{fence, AtomicU32, Ordering};
 use simpler_ipc::spin::Spin;
@@ -53,17 +53,17 @@ fn a_waiter_sees_what_was_written_before_a_ring() {
 #[test]
 fn a_server_that_moves_to_another_bell_is_woken_there() {
     model(|| {
-        let shared = Arc::new((Waiting::default(), FrameHeader::default(), Bell::default()));
+        let shared = Arc::new((Waiting::default(), RequestHeader::default(), Bell::default()));
         let server = {
             let shared = shared.clone();
             thread::spawn(move || {
-                let (waiting, frame, elsewhere) = &*shared;
+                let (waiting, request, elsewhere) = &*shared;
                 waiting.sleep_at(Elsewhere { region: 1, offset: 0 });
-                wait(elsewhere, || Ok((frame.peek(0, 8)? != Next::Nothing).then_some(())));
+                wait(elsewhere, || Ok((request.peek(0, 8)? != Next::Nothing).then_some(())));
             })
         };
-        let (waiting, frame, elsewhere) = &*shared;
-        frame.post(0, Posted { kind: Kind::Task, nbytes: 0 });
+        let (waiting, request, elsewhere) = &*shared;
+        request.post(0, Posted { kind: Kind::Task, nbytes: 0 });
         fence(Ordering::SeqCst);
         match waiting.place() {
             Some((_, Elsewhere { region: 0, .. })) => waiting.own.wake_sleepers(),
@@ -78,23 +78,23 @@ fn a_server_that_moves_to_another_bell_is_woken_there() {
 #[test]
 fn a_reply_given_before_death_is_taken_instead_of_the_death() {
     model(|| {
-        let shared = Arc::new((FrameHeader::default(), Bell::default(), AtomicU32::new(0)));
-        shared.0.post(0, Posted { kind: Kind::Task, nbytes: 0 });
+        let shared = Arc::new(((RequestHeader::default(), ReplyHeader::default()), Bell::default(), AtomicU32::new(0)));
+        shared.0 .0.post(0, Posted { kind: Kind::Task, nbytes: 0 });
         let server = {
             let shared = shared.clone();
             thread::spawn(move || {
-                let (frame, replies, gone) = &*shared;
-                frame.finish(0, Status::Ok, 0, 0);
+                let ((request, reply), replies, gone) = &*shared;
+                reply.finish(request, 0, Status::Ok, 0, 0);
                 gone.store(1, Ordering::Release);
                 replies.ring();
             })
         };
-        let (frame, replies, gone) = &*shared;
+        let ((_, reply), replies, gone) = &*shared;
         let dead = || match gone.load(Ordering::Acquire) {
             0 => Ok(()),
             _ => Err(Error::Misused("the server is gone".to_owned())),
         };
-        let look = || frame.finished(0, 8);
+        let look = || reply.finished(0, 8);
         wait_for(replies, &Spin::new(), &mut Patience::forever(), "the model", look, dead).unwrap();
         server.join().unwrap();
     });

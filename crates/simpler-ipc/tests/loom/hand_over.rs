@@ -9,17 +9,19 @@ use loom::sync::{Arc, Mutex};
 use loom::thread;
 
 use simpler_ipc::protocol::bell::Bell;
-use simpler_ipc::protocol::frame::{FrameHeader, Kind, Next, Posted, Status};
+use simpler_ipc::protocol::frame::{Kind, Next, Posted, ReplyHeader, RequestHeader, Status};
 use simpler_ipc::protocol::progress::Progress;
 
-use crate::{model_with, wait, wake};
+use crate::{model_with, read, wait, wake, write};
 
 const BYTES: usize = 8;
 
 /// A lane of one frame, and the client of the threads.
 struct Shared {
-    frame: FrameHeader,
-    payload: UnsafeCell<u64>,
+    request: RequestHeader,
+    asked: UnsafeCell<u64>,
+    reply: ReplyHeader,
+    answered: UnsafeCell<u64>,
     requests: Bell,
     replies: Bell,
     progress: Progress,
@@ -37,8 +39,10 @@ struct Client {
 impl Shared {
     fn new() -> Self {
         Shared {
-            frame: FrameHeader::default(),
-            payload: UnsafeCell::new(0),
+            request: RequestHeader::default(),
+            asked: UnsafeCell::new(0),
+            reply: ReplyHeader::default(),
+            answered: UnsafeCell::new(0),
             requests: Bell::default(),
             replies: Bell::default(),
             progress: Progress::at(0, 0),
@@ -46,18 +50,8 @@ impl Shared {
         }
     }
 
-    fn read(&self) -> u64 {
-        // SAFETY: only called by the side that owns the frame; loom fails the test if that is not so.
-        self.payload.with(|payload| unsafe { *payload })
-    }
-
-    fn write(&self, value: u64) {
-        // SAFETY: as in `read`.
-        self.payload.with_mut(|payload| unsafe { *payload = value })
-    }
-
     fn wait_for(&self, wanted: u64) {
-        wait(&self.replies, || self.progress.look_for(wanted, BYTES, |ticket| (&self.frame, ticket)));
+        wait(&self.replies, || self.progress.look_for(wanted, BYTES, |ticket| (&self.reply, ticket)));
     }
 
     fn send(&self, value: u64) -> Option<u64> {
@@ -66,11 +60,11 @@ impl Shared {
             return None;
         }
         let ticket = client.next;
-        assert!(self.frame.is_idle(ticket));
+        assert!(self.reply.is_before(ticket));
         client.next += 1;
         self.progress.set_begun(client.next);
-        self.write(value);
-        self.frame.post(ticket, Posted { kind: Kind::Task, nbytes: BYTES });
+        write(&self.asked, value);
+        self.request.post(ticket, Posted { kind: Kind::Task, nbytes: BYTES });
         wake(&self.requests);
         Some(ticket)
     }
@@ -79,8 +73,8 @@ impl Shared {
     fn make_room(&self) {
         let mut client = self.client.lock().unwrap();
         let oldest = client.oldest;
-        if client.next > oldest && self.frame.finished(oldest, BYTES).unwrap().is_some() {
-            client.kept.push((oldest, self.read()));
+        if client.next > oldest && self.reply.finished(oldest, BYTES).unwrap().is_some() {
+            client.kept.push((oldest, read(&self.answered)));
             client.oldest += 1;
             self.progress.set_ended(client.oldest);
         }
@@ -117,11 +111,11 @@ impl Shared {
     fn serve(&self, requests: u64) {
         for generation in 0..requests {
             wait(&self.requests, || {
-                let next = self.frame.peek(generation, BYTES)?;
+                let next = self.request.peek(generation, BYTES)?;
                 Ok((next != Next::Nothing).then_some(()))
             });
-            self.write(self.read() + 1);
-            self.frame.finish(generation, Status::Ok, 0, BYTES);
+            write(&self.answered, read(&self.asked) + 1);
+            self.reply.finish(&self.request, generation, Status::Ok, 0, BYTES);
             wake(&self.replies);
         }
     }

@@ -5,50 +5,42 @@ use loom::sync::Arc;
 use loom::thread;
 
 use simpler_ipc::protocol::bell::Bell;
-use simpler_ipc::protocol::frame::{Finished, FrameHeader, Kind, Next, Posted, Status, Taking};
+use simpler_ipc::protocol::frame::{Finished, Kind, Next, Posted, ReplyHeader, RequestHeader, Status, Taking};
 
-use crate::{model, wait, wake};
+use crate::{model, read, wait, wake, write};
 
-/// One frame, its payload, the two bells, and what the server is taking.
+/// One frame, its payloads, the two bells, and what the server is taking.
 #[derive(Default)]
 struct Lane {
-    frame: FrameHeader,
-    payload: UnsafeCell<u64>,
+    request: RequestHeader,
+    asked: UnsafeCell<u64>,
+    reply: ReplyHeader,
+    answered: UnsafeCell<u64>,
     requests: Bell,
     replies: Bell,
     taking: Taking,
 }
 
 impl Lane {
-    fn read(&self) -> u64 {
-        // SAFETY: only called by the side that owns the frame; loom fails the test if that is not so.
-        self.payload.with(|payload| unsafe { *payload })
-    }
-
-    fn write(&self, value: u64) {
-        // SAFETY: as in `read`.
-        self.payload.with_mut(|payload| unsafe { *payload = value })
-    }
-
     fn post(&self, generation: u64, nbytes: usize) {
-        self.frame.post(generation, Posted { kind: Kind::Task, nbytes });
+        self.request.post(generation, Posted { kind: Kind::Task, nbytes });
         wake(&self.requests);
     }
 
     fn finish(&self, generation: u64, status: Status, code: i32) {
-        self.frame.finish(generation, status, code, 8);
+        self.reply.finish(&self.request, generation, status, code, 8);
         wake(&self.replies);
     }
 
     fn next_request(&self, generation: u64) -> Next {
         wait(&self.requests, || {
-            let next = self.frame.peek(generation, 8)?;
+            let next = self.request.peek(generation, 8)?;
             Ok((next != Next::Nothing).then_some(next))
         })
     }
 
-    fn reply(&self, generation: u64) -> Finished {
-        wait(&self.replies, || self.frame.finished(generation, 8))
+    fn next_reply(&self, generation: u64) -> Finished {
+        wait(&self.replies, || self.reply.finished(generation, 8))
     }
 }
 
@@ -62,21 +54,19 @@ fn a_frame_is_reused_and_nobody_sleeps_through_a_request_or_a_reply() {
                 for generation in 0..2 {
                     let request = lane.next_request(generation);
                     assert_eq!(request, Next::Request(Posted { kind: Kind::Task, nbytes: generation as usize }));
-                    assert!(lane.taking.take(generation, &lane.frame, generation));
-                    let value = lane.read();
-                    lane.taking.overwrite(generation);
-                    lane.write(value + 1);
+                    assert!(lane.taking.take(generation, &lane.request, generation));
+                    write(&lane.answered, read(&lane.asked) + 1);
                     lane.finish(generation, Status::Ok, 7);
                 }
             })
         };
         for generation in 0..2 {
-            assert!(lane.frame.is_idle(generation));
-            lane.write(10 * generation);
+            assert!(lane.reply.is_before(generation));
+            write(&lane.asked, 10 * generation);
             lane.post(generation, generation as usize);
-            let reply = lane.reply(generation);
+            let reply = lane.next_reply(generation);
             assert_eq!((reply.status, reply.code, reply.nbytes), (Status::Ok, 7, 8));
-            assert_eq!(lane.read(), 10 * generation + 1);
+            assert_eq!(read(&lane.answered), 10 * generation + 1);
         }
         server.join().unwrap();
     });
@@ -85,7 +75,7 @@ fn a_frame_is_reused_and_nobody_sleeps_through_a_request_or_a_reply() {
 /// Takes the request that is there unless it is cancelled, and answers it either way: whether it took it.
 fn take_or_skip(lane: &Lane) -> bool {
     let taken = match lane.next_request(0) {
-        Next::Request(_) => lane.taking.take(0, &lane.frame, 0),
+        Next::Request(_) => lane.taking.take(0, &lane.request, 0),
         _ => false,
     };
     lane.finish(0, if taken { Status::Ok } else { Status::Cancelled }, 0);
@@ -94,11 +84,11 @@ fn take_or_skip(lane: &Lane) -> bool {
 
 /// Takes the request back and waits for its reply: whether it was promised that nobody takes it, and how it ended.
 fn take_back(lane: &Lane) -> (bool, Status) {
-    let cancelled = lane.taking.cancel(0, &lane.frame, 0);
+    let cancelled = lane.taking.cancel(0, &lane.request, 0);
     if cancelled {
         wake(&lane.requests);
     }
-    (cancelled, lane.reply(0).status)
+    (cancelled, lane.next_reply(0).status)
 }
 
 fn check_taken_or_cancelled(taken: bool, (cancelled, status): (bool, Status)) {

@@ -8,9 +8,6 @@
 //! - **`order_for_loom`**, a sequentially consistent fence in front of loads of `sleepers` and `generation`. Loom takes
 //!   `SeqCst` accesses for acquire and release, and models `SeqCst` fences only. In the language's memory model the accesses
 //!   are in the one order of all `SeqCst` operations themselves, which is what the fence spells out.
-//! - **`FrameHeader::set` is an exchange**, not a store: loom gives a store and an exchange of another thread at the same
-//!   time no order, so that each could stay the last one to its writer. The changes of one word have one order in the
-//!   language, and on every machine.
 //! - **The futex** is a lock and a condition: comparing and queueing are one step, as the kernel promises; there is one queue
 //!   for all words, so that a sleeper may be woken for another's sake, as it may be in life. A sleep has no limit there: what
 //!   would be found out only by a limit is a deadlock in the model.
@@ -29,6 +26,8 @@ mod heap_ring;
 mod lane;
 mod recovery;
 mod waiting;
+
+use loom::cell::UnsafeCell;
 
 use simpler_ipc::protocol::bell::Bell;
 use simpler_ipc::protocol::sync::{fence, Ordering};
@@ -58,4 +57,14 @@ fn wait<T>(bell: &Bell, look: impl FnMut() -> Result<Option<T>>) -> T {
 fn wake(bell: &Bell) {
     fence(Ordering::SeqCst);
     bell.wake_sleepers();
+}
+
+fn read(payload: &UnsafeCell<u64>) -> u64 {
+    // SAFETY: only called by the side whose turn it is; loom fails the test if that is not so.
+    payload.with(|payload| unsafe { *payload })
+}
+
+fn write(payload: &UnsafeCell<u64>, value: u64) {
+    // SAFETY: as in `read`.
+    payload.with_mut(|payload| unsafe { *payload = value })
 }

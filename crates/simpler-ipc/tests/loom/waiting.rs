@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use simpler_ipc::protocol::arming::Arming;
 use simpler_ipc::protocol::bell::Bell;
-use simpler_ipc::protocol::frame::{FrameHeader, Kind, Posted, Status};
+use simpler_ipc::protocol::frame::{Kind, Posted, ReplyHeader, RequestHeader, Status};
 use simpler_ipc::protocol::sync::{AtomicU32, Ordering};
 use simpler_ipc::spin::Spin;
 use simpler_ipc::wait::{wait_for, Interrupted, Patience};
@@ -22,7 +22,8 @@ use crate::{model, model_with, wake};
 #[derive(Default)]
 struct Watched {
     doorbell: Bell,
-    reply: FrameHeader,
+    request: RequestHeader,
+    reply: ReplyHeader,
     gone: AtomicU32,
 }
 
@@ -35,13 +36,13 @@ enum Harvest {
 impl Watched {
     fn with_a_request() -> Self {
         let watched = Watched::default();
-        watched.reply.post(0, Posted { kind: Kind::Task, nbytes: 0 });
+        watched.request.post(0, Posted { kind: Kind::Task, nbytes: 0 });
         watched
     }
 
     /// As a server whose client waits at a doorbell of its own.
     fn answer(&self) {
-        self.reply.finish(0, Status::Ok, 0, 0);
+        self.reply.finish(&self.request, 0, Status::Ok, 0, 0);
         self.doorbell.ring();
     }
 
@@ -164,14 +165,21 @@ struct Notifier {
     arming: Arming,
     event: Event,
     replies: Bell,
-    frame: FrameHeader,
+    request: RequestHeader,
+    reply: ReplyHeader,
 }
 
 impl Notifier {
     fn new() -> Arc<Self> {
-        let frame = FrameHeader::default();
-        frame.post(0, Posted { kind: Kind::Task, nbytes: 0 });
-        Arc::new(Notifier { arming: Arming::new(), event: Event::default(), replies: Bell::default(), frame })
+        let request = RequestHeader::default();
+        request.post(0, Posted { kind: Kind::Task, nbytes: 0 });
+        Arc::new(Notifier {
+            arming: Arming::new(),
+            event: Event::default(),
+            replies: Bell::default(),
+            request,
+            reply: ReplyHeader::default(),
+        })
     }
 
     /// As `Shared::run` does.
@@ -179,7 +187,7 @@ impl Notifier {
         while self.arming.asked() {
             let mut ended = || if self.arming.is_ended() { Err(Interrupted) } else { Ok(()) };
             let mut patience = Patience::forever().interrupted_by(&mut ended, Duration::from_secs(1));
-            let look = || self.frame.finished(0, 0);
+            let look = || self.reply.finished(0, 0);
             match wait_for(&self.replies, &Spin::new(), &mut patience, "the model", look, || Ok(())) {
                 Err(Error::Interrupted) => return,
                 waited => drop(waited.unwrap()),
@@ -206,13 +214,13 @@ fn a_notifier_that_was_armed_tells_of_the_reply_and_ends_when_it_is_told_to() {
         let server = {
             let notifier = notifier.clone();
             thread::spawn(move || {
-                notifier.frame.finish(0, Status::Ok, 0, 0);
+                notifier.reply.finish(&notifier.request, 0, Status::Ok, 0, 0);
                 wake(&notifier.replies);
             })
         };
         notifier.arming.arm();
         notifier.event.await_and_clear();
-        assert!(notifier.frame.is_done(0));
+        assert!(!notifier.reply.is_before(0));
         notifier.end();
         thread.join().unwrap();
         server.join().unwrap();
