@@ -32,11 +32,12 @@ use crate::peer::Peer;
 use crate::protocol::bell::Bell;
 use crate::protocol::ring::{Allocating, Ring, RingControl, Room, MAX_GRANULES};
 use crate::protocol::sync::{AtomicU64, Ordering};
-use crate::region::{Overlaid, Region, SharedBytes};
+use crate::region::{Overlaid, Region};
 use crate::spin::Spin;
 use crate::sys;
 use crate::wait::{wait_for, Patience};
 use crate::watched::Watched;
+use crate::words;
 
 const PAGE: usize = 4096;
 /// The first bits of the geometry word: what a ring of this layout is known by.
@@ -298,15 +299,14 @@ impl HeapRing {
         }
     }
 
-    /// The bytes at an offset that somebody else gives, if a live block starts there that has as many.
-    pub(crate) fn live_bytes_at(&self, offset: u64, nbytes: u64) -> Option<SharedBytes<'_>> {
+    /// The bytes at an offset that somebody else gives, if a live block starts there that has as many: the first, and how many.
+    pub(crate) fn live_block_at(&self, offset: u64, nbytes: u64) -> Option<(*mut u8, usize)> {
         let (offset, nbytes) = (usize::try_from(offset).ok()?, usize::try_from(nbytes).ok()?);
         let first = offset >> self.shift;
         if first << self.shift != offset || nbytes > self.bytes(self.ring().live_length(first)?) {
             return None;
         }
-        // SAFETY: the block starts at a granule of the arena and was found to end in it, and `self` keeps it mapped.
-        Some(unsafe { SharedBytes::within(self.address(first) as *mut u8, nbytes) })
+        Some((self.address(first) as *mut u8, nbytes))
     }
 
     /// Gives a block back. In any order, from any process; `address` is that in this one.
@@ -353,7 +353,7 @@ impl HeapRing {
         assert!(start + nbytes <= self.arena + self.nbytes(), "a block that leaves its arena");
         // SAFETY: the range was just seen to lie in the arena, which `new` has checked to lie in the region, which
         // `self.control` keeps mapped. No references to its bytes exist, only raw pointers.
-        unsafe { std::ptr::write_bytes(start as *mut u8, POISON, nbytes) }
+        unsafe { words::fill(start as *mut u8, POISON_WORD, nbytes) }
     }
 
     /// An error for the first byte of the room that was written since its release; it is poisoned again then.
@@ -361,9 +361,8 @@ impl HeapRing {
         let (start, nbytes) = (self.address(room.first), self.bytes(room.length));
         assert!(start + nbytes <= self.arena + self.nbytes(), "a block that leaves its arena");
         let spoilt = (start..start + nbytes).step_by(size_of::<u64>()).find_map(|word| {
-            // SAFETY: as in `poison`; blocks start and end at multiples of 64, so words are aligned. Volatile, as
-            // another process may be writing there.
-            let value = unsafe { (word as *const u64).read_volatile() };
+            // SAFETY: as in `poison`; blocks start and end at multiples of 64, so words are aligned.
+            let value = unsafe { words::load(word as *mut u8) };
             if value == POISON_WORD || value == 0 {
                 return None;
             }

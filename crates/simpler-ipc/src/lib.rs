@@ -124,8 +124,9 @@ pub mod wait;
 pub mod wait_set;
 mod watched;
 mod watcher;
+mod words;
 
-pub use block::Block;
+pub use block::{Block, BlockBytes};
 pub use doorbell::Doorbell;
 pub use error::{Error, Exit, Result};
 pub use heap_ring::{HeapRing, HeapRingStats};

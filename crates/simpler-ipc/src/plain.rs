@@ -50,12 +50,17 @@ pub fn bytes_of<T: Plain>(value: &T) -> &[u8] {
     unsafe { std::slice::from_raw_parts(std::ptr::from_ref(value).cast(), size_of::<T>()) }
 }
 
+#[cold]
+pub(crate) fn wrong_size<T: Plain>(nbytes: usize) -> Error {
+    let (name, size) = (std::any::type_name::<T>(), size_of::<T>());
+    Error::Invalid(format!("a payload of {nbytes} bytes is no {name}, which has {size} bytes"))
+}
+
 /// Where a `T` lies, if it may lie there: in that many bytes at that address.
 fn place<T: Plain>(first: *mut u8, nbytes: usize, fits: bool) -> Result<*mut T> {
     let name = std::any::type_name::<T>();
     if !fits {
-        let size = size_of::<T>();
-        return Err(Error::Invalid(format!("a payload of {nbytes} bytes is no {name}, which has {size} bytes")));
+        return Err(wrong_size::<T>(nbytes));
     }
     if first.addr() % align_of::<T>() != 0 {
         return Err(Error::Invalid(format!(
@@ -88,7 +93,7 @@ impl<'a> SharedBytes<'a> {
     /// [`Error::Invalid`] if the payload has not the size of a `T`, naming both.
     pub fn read<T: Plain>(&self) -> Result<T> {
         if self.nbytes() != size_of::<T>() {
-            return place::<T>(self.as_ptr(), self.nbytes(), false).map(|_| unreachable!());
+            return Err(wrong_size::<T>(self.nbytes()));
         }
         // SAFETY: there are as many bytes as a `T` has, and any bytes are one.
         Ok(unsafe { self.as_ptr().cast::<T>().read_unaligned() })

@@ -103,6 +103,43 @@ fn main() {
     assert_eq!(take_replies(&mut client, &mut sent), ROUNDS);
     serving.join().unwrap();
     assert_eq!(ring.live(), 0);
+    against_the_protocol();
+}
+
+/// A block that is sent, written to, released and allocated again, while the server reads it: there is no saying what it
+/// reads, but all of it is safe code, and so no data race.
+#[cfg(all(target_os = "linux", not(loom)))]
+fn against_the_protocol() {
+    use std::sync::Arc;
+    use std::thread;
+
+    use simpler_ipc::{Block, HeapRing, Kind, Mailbox, Patience, Region};
+
+    const BLOCK: usize = 200;
+    const ROUNDS: u8 = 200;
+    let lane = Region::anonymous(Mailbox::required_bytes(1, 64).unwrap(), "lane").unwrap();
+    let heap = Region::anonymous(HeapRing::required_bytes(4096, 64).unwrap(), "heap").unwrap();
+    let mailbox = Mailbox::new(&lane, 0, 1, 64).unwrap();
+    let (mut client, mut server) = (mailbox.client(None).unwrap(), mailbox.server(None).unwrap());
+    let ring = Arc::new(HeapRing::poisoning(&heap, 0, 4096, "races", 64).unwrap());
+    let mut block = Block::alloc(&ring, BLOCK, &mut Patience::forever()).unwrap();
+    client.send(Kind::Task, &block.reference()).unwrap();
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let request = server.try_recv().unwrap().unwrap();
+            for _ in 0..ROUNDS {
+                // It may be released just now.
+                let Ok(payload) = ring.received(&request) else { continue };
+                assert_eq!(payload.to_vec().len(), BLOCK);
+                assert_eq!(payload.read::<[u8; BLOCK]>().unwrap().len(), BLOCK);
+            }
+        });
+        for round in 0..ROUNDS {
+            block.copy_from(&[round; BLOCK]);
+        }
+        ring.release(block.as_mut_ptr() as usize).unwrap();
+        block.copy_from(&[1; BLOCK]);
+    });
 }
 
 #[cfg(not(all(target_os = "linux", not(loom))))]
