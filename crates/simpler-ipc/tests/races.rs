@@ -110,6 +110,7 @@ fn main() {
 /// reads, but all of it is safe code, and so no data race.
 #[cfg(all(target_os = "linux", not(loom)))]
 fn against_the_protocol() {
+    use std::sync::atomic::{AtomicBool, Ordering};
     use std::sync::Arc;
     use std::thread;
 
@@ -124,21 +125,38 @@ fn against_the_protocol() {
     let ring = Arc::new(HeapRing::poisoning(&heap, 0, 4096, "races", 64).unwrap());
     let mut block = Block::alloc(&ring, BLOCK, &mut Patience::forever()).unwrap();
     client.send(Kind::Task, &block.reference()).unwrap();
+    let done = AtomicBool::new(false);
     thread::scope(|scope| {
         scope.spawn(|| {
             let request = server.try_recv().unwrap().unwrap();
             for _ in 0..ROUNDS {
-                // It may be released just now.
-                let Ok(payload) = ring.received(&request) else { continue };
+                let payload = ring.received(&request).unwrap();
                 assert_eq!(payload.to_vec().len(), BLOCK);
                 assert_eq!(payload.read::<[u8; BLOCK]>().unwrap().len(), BLOCK);
             }
+            done.store(true, Ordering::Relaxed);
         });
-        for round in 0..ROUNDS {
-            block.copy_from(&[round; BLOCK]);
+        while !done.load(Ordering::Relaxed) {
+            block.copy_from(&[1; BLOCK]);
         }
-        ring.release(block.as_mut_ptr() as usize).unwrap();
-        block.copy_from(&[1; BLOCK]);
+    });
+    let address = block.as_mut_ptr() as usize;
+    done.store(false, Ordering::Relaxed);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            for _ in 0..ROUNDS {
+                ring.release(address).unwrap();
+                // It may have been written to meanwhile, which a ring that poisons says once.
+                let again = ring.try_alloc(BLOCK).or_else(|_| ring.try_alloc(BLOCK));
+                if !matches!(again, Ok(Some(again)) if again == address) {
+                    break;
+                }
+            }
+            done.store(true, Ordering::Relaxed);
+        });
+        while !done.load(Ordering::Relaxed) {
+            block.copy_from(&[2; BLOCK]);
+        }
     });
 }
 

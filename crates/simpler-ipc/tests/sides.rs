@@ -150,6 +150,19 @@ fn await_sleeper(region: &Region, waiting: usize) {
 }
 
 #[test]
+fn a_client_made_anew_gives_up_the_places_that_a_killed_one_did_not_fill() {
+    let region = region();
+    let (mut client, mut server) = pair(&region);
+    std::mem::forget(client.claim().unwrap().unwrap());
+    client.send(Kind::Task, b"behind it").unwrap();
+    killed(client, &region, REPLIES);
+    let mut client = Mailbox::new(&region, 0, 4, FRAME_BYTES).unwrap().client(None).unwrap();
+    assert_eq!(server.recv(&mut no_wait()).unwrap().ticket, 1);
+    server.reply(0, &[]).unwrap();
+    assert_eq!(client.poll().unwrap().unwrap().ticket, 1);
+}
+
+#[test]
 fn a_successor_wakes_those_who_sleep_through_what_a_killed_one_had_no_time_to_ring_for() {
     let region = region();
     let (mut client, mut server) = pair(&region);
