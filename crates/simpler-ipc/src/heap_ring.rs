@@ -29,6 +29,7 @@ use crate::doorbell::Doorbell;
 use crate::error::{Error, Result};
 use crate::identity::{self, Identity};
 use crate::peer::Peer;
+use crate::places::Laid;
 use crate::protocol::bell::Bell;
 use crate::protocol::ring::{Allocating, Ring, RingControl, Room, MAX_GRANULES};
 use crate::protocol::sync::{AtomicU64, Ordering};
@@ -66,6 +67,7 @@ pub struct HeapRing {
     /// The process that was seen to be of the ring's pid namespace; 0: none yet.
     admitted: Counter,
     watched: Watched,
+    _laid: Laid,
 }
 
 /// What a ring holds and has seen. Bytes of blocks are rounded up to the ring's alignment.
@@ -129,30 +131,37 @@ impl HeapRing {
     }
 
     fn make(region: &Region, offset: usize, nbytes: usize, name: &str, alignment: usize, poison: bool) -> Result<Self> {
-        region.window(offset, Self::required_bytes(nbytes, alignment)?)?;
+        let nbytes_in_all = Self::required_bytes(nbytes, alignment)?;
+        region.window(offset, nbytes_in_all)?;
         let granules = granules(nbytes, alignment)?;
         let control = region.overlay::<RingControl>(offset, 1)?;
         let shape = MAGIC << 48 | u64::from(alignment.trailing_zeros()) << 40 | granules as u64;
         let geometry = if poison { shape | POISONS } else { shape };
-        let poisons = match control[0].geometry.compare_exchange(0, geometry, Ordering::AcqRel, Ordering::Acquire) {
-            Ok(_) => poison,
-            Err(found) if found == shape | POISONS => true,
-            Err(found) if found == shape && !poison => false,
-            Err(found) if found == shape => {
-                return Err(Error::Invalid(format!(
-                    "offset {offset} holds a heap ring that does not poison what is released; whoever makes a ring \
-                     chooses that"
-                )))
-            }
-            Err(found) if found >> 48 == MAGIC => {
+        let poisons_as = |found: u64| {
+            match found {
+            found if found == shape | POISONS => Ok(true),
+            found if found == shape && !poison => Ok(false),
+            found if found == shape => Err(Error::Invalid(format!(
+                "offset {offset} holds a heap ring that does not poison what is released; whoever makes a ring chooses that"
+            ))),
+            found if found >> 48 == MAGIC => {
                 let alignment = 1u64 << (found >> 40 & 0x3f);
-                return Err(Error::Invalid(format!(
+                Err(Error::Invalid(format!(
                     "offset {offset} holds a heap ring of {} bytes aligned to {alignment}, not of {nbytes}",
                     (found & 0xff_ffff_ffff).saturating_mul(alignment)
-                )));
+                )))
             }
-            Err(_) => return Err(Error::Invalid(format!("offset {offset} holds something that is no heap ring"))),
+            _ => Err(Error::Invalid(format!("offset {offset} holds something that is no heap ring"))),
+        }
         };
+        // What is there already says more than that it is in the way; and nothing is written before it is known to be free.
+        let found = control[0].geometry.load(Ordering::Acquire);
+        if found != 0 {
+            poisons_as(found)?;
+        }
+        let laid = Laid::out(region, offset, nbytes_in_all, "a heap ring")?;
+        let made = control[0].geometry.compare_exchange(0, geometry, Ordering::AcqRel, Ordering::Acquire);
+        let poisons = made.map(|_| poison).or_else(poisons_as)?;
         let table_offset = offset + size_of::<RingControl>();
         let table = region.overlay(table_offset, granules)?;
         let bell: *const Bell = Ring::new(&control[0], &table).bell();
@@ -167,6 +176,7 @@ impl HeapRing {
             serial: next_serial(),
             admitted: Counter::new(0),
             watched: Watched::new(doorbell),
+            _laid: laid,
         })
     }
 

@@ -113,6 +113,7 @@ pub mod mailbox;
 pub mod named;
 pub mod notifier;
 pub mod peer;
+mod places;
 pub mod plain;
 #[doc(hidden)]
 pub mod protocol;

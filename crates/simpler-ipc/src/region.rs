@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use crate::error::{Error, Result};
 use crate::named::{self, OwnedName, Pause};
+use crate::places::Place;
 use crate::protocol::bell::Bell;
 use crate::protocol::lane::LaneHeader;
 use crate::protocol::ring::RingControl;
@@ -81,9 +82,22 @@ pub(crate) struct MappedRegion {
     mapping: Weak<Mapping>,
     /// Offsets.
     doorbells: BTreeSet<usize>,
+    pub(crate) places: Vec<Place>,
 }
 
-fn mapped() -> MutexGuard<'static, Mapped> {
+impl MappedRegion {
+    /// Whether it is that memory, in this mapping or in another.
+    pub(crate) fn is_of(&self, region: &Region) -> bool {
+        self.identity == region.identity()
+    }
+
+    /// Whether it is that very mapping.
+    pub(crate) fn is_mapping(&self, region: &Region) -> bool {
+        self.mapping.as_ptr() == Arc::as_ptr(&region.0)
+    }
+}
+
+pub(crate) fn mapped() -> MutexGuard<'static, Mapped> {
     MAPPED.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -187,7 +201,7 @@ impl Region {
         let mut mapped = mapped();
         mapped.retain(|known| known.mapping.strong_count() > 0);
         let (identity, mapping) = (region.identity(), Arc::downgrade(&region.0));
-        mapped.push(MappedRegion { identity, mapping, doorbells: BTreeSet::new() });
+        mapped.push(MappedRegion { identity, mapping, doorbells: BTreeSet::new(), places: Vec::new() });
         drop(mapped);
         region
     }

@@ -7,7 +7,7 @@ mod common;
 use std::thread;
 
 use common::{no_wait, pair, region, write, FRAME_BYTES, REPLY, REQUEST, STRIDE};
-use simpler_ipc::{Doorbell, Error, Kind, Mailbox, Patience, Region, Reply, SharedClient, Status};
+use simpler_ipc::{Doorbell, Error, HeapRing, Kind, Mailbox, Patience, Region, Reply, SharedClient, Status};
 
 #[test]
 fn a_reply_carries_ticket_kind_code_and_bytes() {
@@ -189,6 +189,32 @@ fn two_shapes_cannot_share_a_place() {
     let taken = self::region();
     write(&taken, 0, b"x");
     assert!(matches!(Mailbox::new(&taken, 0, 4, FRAME_BYTES), Err(Error::Invalid(_))));
+}
+
+#[test]
+fn what_would_overlap_with_something_else_is_refused_in_every_mapping_of_the_memory() {
+    let nbytes = Mailbox::required_bytes(4, FRAME_BYTES).unwrap();
+    let region = Region::anonymous(4 * nbytes, "test").unwrap();
+    let again = Region::from_fd(region.fd()).unwrap();
+    let mailbox = Mailbox::new(&region, nbytes, 4, FRAME_BYTES).unwrap();
+    for memory in [&region, &again] {
+        for offset in [128, nbytes - 128, nbytes + 128, 2 * nbytes - 128] {
+            let refused = Mailbox::new(memory, offset, 4, FRAME_BYTES).unwrap_err().to_string();
+            assert!(refused.contains("overlap") && refused.contains(&format!("at offset {nbytes}")), "{refused}");
+            assert!(matches!(HeapRing::new(memory, offset, 64, "ring", 64), Err(Error::Invalid(_))));
+        }
+        Mailbox::new(memory, nbytes, 4, FRAME_BYTES).unwrap();
+        Mailbox::new(memory, 0, 4, FRAME_BYTES).unwrap();
+        Mailbox::new(memory, 2 * nbytes, 4, FRAME_BYTES).unwrap();
+    }
+    // Not even where its shape does not stand there any more.
+    region.punch(0, region.nbytes()).unwrap();
+    assert!(matches!(Mailbox::new(&region, nbytes, 2, FRAME_BYTES), Err(Error::Invalid(_))));
+    let client = mailbox.client(None).unwrap();
+    drop(mailbox);
+    assert!(matches!(Mailbox::new(&region, nbytes, 2, FRAME_BYTES), Err(Error::Invalid(_))), "its client has it");
+    drop(client);
+    Mailbox::new(&region, nbytes, 2, FRAME_BYTES).unwrap();
 }
 
 #[test]

@@ -38,6 +38,7 @@ use std::sync::Arc;
 
 use crate::doorbell::Doorbell;
 use crate::error::{Error, Result};
+use crate::places::Laid;
 use crate::protocol::bell::Bell;
 use crate::protocol::frame::{Frame, ReplyHeader, RequestHeader};
 use crate::protocol::lane::{Elsewhere, LaneHeader, Waiting};
@@ -75,6 +76,7 @@ struct Lane {
     /// The address of the first frame, and the bytes of half a frame.
     frames: usize,
     half: usize,
+    _laid: Laid,
 }
 
 /// What a request takes, and what a reply takes: lines of their own, so that neither side writes where the other looks.
@@ -101,25 +103,43 @@ impl Mailbox {
     /// mailbox already is.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if it is misaligned, does not lie in the region, or something else lies there.
+    /// [`Error::Invalid`] if it is misaligned, does not lie in the region, or something else lies there or reaches in.
     pub fn new(region: &Region, offset: usize, depth: usize, frame_bytes: usize) -> Result<Self> {
-        region.window(offset, Self::required_bytes(depth, frame_bytes)?)?;
+        let nbytes = Self::required_bytes(depth, frame_bytes)?;
+        region.window(offset, nbytes)?;
         let header = region.overlay::<LaneHeader>(offset, 1)?;
         let geometry = MAGIC << 48 | (depth as u64) << 32 | frame_bytes as u64;
-        match header[0].geometry.compare_exchange(0, geometry, Ordering::AcqRel, Ordering::Acquire) {
-            Ok(_) => {}
-            Err(found) if found == geometry => {}
-            Err(found) if found >> 48 == MAGIC => {
-                return Err(Error::Invalid(format!(
-                    "offset {offset} holds a mailbox of {} frames of {} bytes, not of {depth} frames of {frame_bytes}",
-                    found >> 32 & 0xffff,
-                    found & 0xffff_ffff
-                )))
-            }
-            Err(_) => return Err(Error::Invalid(format!("offset {offset} holds something that is no mailbox"))),
+        let check = |found: u64| match found {
+            found if found == geometry => Ok(()),
+            found if found >> 48 == MAGIC => Err(Error::Invalid(format!(
+                "offset {offset} holds a mailbox of {} frames of {} bytes, not of {depth} frames of {frame_bytes}",
+                found >> 32 & 0xffff,
+                found & 0xffff_ffff
+            ))),
+            _ => Err(Error::Invalid(format!("offset {offset} holds something that is no mailbox"))),
+        };
+        // What is there already says more than that it is in the way; and nothing is written before it is known to be free.
+        let found = header[0].geometry.load(Ordering::Acquire);
+        if found != 0 {
+            check(found)?;
         }
+        let laid = Laid::out(region, offset, nbytes, "a mailbox")?;
+        header[0]
+            .geometry
+            .compare_exchange(0, geometry, Ordering::AcqRel, Ordering::Acquire)
+            .map(drop)
+            .or_else(check)?;
         let (frames, half) = (region.address() + offset + size_of::<LaneHeader>(), half(frame_bytes));
-        Ok(Mailbox(Arc::new(Lane { region: region.clone(), offset, depth, frame_bytes, header, frames, half })))
+        Ok(Mailbox(Arc::new(Lane {
+            region: region.clone(),
+            offset,
+            depth,
+            frame_bytes,
+            header,
+            frames,
+            half,
+            _laid: laid,
+        })))
     }
 
     /// Requests that may be in flight.
