@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::error::Result;
+use crate::places::{lay_out, Thing};
 use crate::protocol::bell::Bell;
 use crate::region::{Overlaid, Region, WeakRegion};
 use crate::spin::Spin;
@@ -30,10 +31,11 @@ impl Doorbell {
     /// nothing else that shared memory may name, for as long as the region is mapped.
     ///
     /// # Errors
-    /// [`Error::Invalid`](crate::Error::Invalid) if it is misaligned or does not lie in the region.
+    /// [`Error::Invalid`](crate::Error::Invalid) if it is misaligned, does not lie in the region, or lies in a mailbox or a heap
+    /// ring that this process has there. Nor can one be laid over it any more.
     pub fn new(region: &Region, offset: usize) -> Result<Self> {
         let doorbell = Self::unannounced(region, offset, Spin::new())?;
-        region.open_doorbell(offset);
+        lay_out(region, offset, size_of::<Bell>(), Thing::Doorbell)?;
         Ok(doorbell)
     }
 

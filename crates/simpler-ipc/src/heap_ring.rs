@@ -29,7 +29,7 @@ use crate::doorbell::Doorbell;
 use crate::error::{Error, Result};
 use crate::identity::{self, Identity};
 use crate::peer::Peer;
-use crate::places::Laid;
+use crate::places::{Laid, Thing};
 use crate::protocol::bell::Bell;
 use crate::protocol::ring::{Allocating, Ring, RingControl, Room, MAX_GRANULES};
 use crate::protocol::sync::{AtomicU64, Ordering};
@@ -159,7 +159,7 @@ impl HeapRing {
         if found != 0 {
             poisons_as(found)?;
         }
-        let laid = Laid::out(region, offset, nbytes_in_all, "a heap ring")?;
+        let laid = Laid::out(region, offset, nbytes_in_all, Thing::HeapRing)?;
         let made = control[0].geometry.compare_exchange(0, geometry, Ordering::AcqRel, Ordering::Acquire);
         let poisons = made.map(|_| poison).or_else(poisons_as)?;
         let table_offset = offset + size_of::<RingControl>();

@@ -5,7 +5,6 @@
 //! them back. A fork inherits it at the same address; any other process maps it from its file descriptor with
 //! [`Region::from_fd`], or by its name with [`Region::attach`] if it was made with one ([`Region::create`]).
 
-use std::collections::BTreeSet;
 use std::marker::PhantomData;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::ptr::{self, NonNull};
@@ -13,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use crate::error::{Error, Result};
 use crate::named::{self, OwnedName, Pause};
-use crate::places::Place;
+use crate::places::{Place, Thing};
 use crate::protocol::bell::Bell;
 use crate::protocol::lane::LaneHeader;
 use crate::protocol::ring::RingControl;
@@ -71,7 +70,7 @@ impl Drop for Mapping {
     }
 }
 
-/// Regions mapped in this process, and the doorbells that were opened in them, so that one named by another process in
+/// Regions mapped in this process, and what was laid out in them, so that one named by another process in
 /// shared memory can be found.
 pub(crate) type Mapped = Vec<MappedRegion>;
 pub(crate) static MAPPED: Mutex<Mapped> = Mutex::new(Vec::new());
@@ -80,8 +79,6 @@ pub(crate) static MAPPED: Mutex<Mapped> = Mutex::new(Vec::new());
 pub(crate) struct MappedRegion {
     identity: u64,
     mapping: Weak<Mapping>,
-    /// Offsets.
-    doorbells: BTreeSet<usize>,
     pub(crate) places: Vec<Place>,
 }
 
@@ -89,6 +86,10 @@ impl MappedRegion {
     /// Whether it is that memory, in this mapping or in another.
     pub(crate) fn is_of(&self, region: &Region) -> bool {
         self.identity == region.identity()
+    }
+
+    fn has(&self, thing: Thing, offset: usize) -> bool {
+        self.places.iter().any(|place| (place.thing, place.offset) == (thing, offset))
     }
 
     /// Whether it is that very mapping.
@@ -201,7 +202,7 @@ impl Region {
         let mut mapped = mapped();
         mapped.retain(|known| known.mapping.strong_count() > 0);
         let (identity, mapping) = (region.identity(), Arc::downgrade(&region.0));
-        mapped.push(MappedRegion { identity, mapping, doorbells: BTreeSet::new(), places: Vec::new() });
+        mapped.push(MappedRegion { identity, mapping, places: Vec::new() });
         drop(mapped);
         region
     }
@@ -213,20 +214,11 @@ impl Region {
         found.map(Region)
     }
 
-    /// From now on, and as long as it is mapped, others may have the doorbell at `offset` rung by this process.
-    pub(crate) fn open_doorbell(&self, offset: usize) {
-        let mut mapped = mapped();
-        let known = mapped.iter_mut().find(|known| std::ptr::eq(known.mapping.as_ptr(), &*self.0));
-        if let Some(known) = known {
-            known.doorbells.insert(offset);
-        }
-    }
-
     /// The region of that identity in which a doorbell was opened at `offset` by this process, or by one that it was
     /// forked from.
     pub(crate) fn with_doorbell(identity: u64, offset: usize) -> Option<Self> {
         let mapped = mapped();
-        let opened = mapped.iter().filter(|known| known.identity == identity && known.doorbells.contains(&offset));
+        let opened = mapped.iter().filter(|known| known.identity == identity && known.has(Thing::Doorbell, offset));
         opened.filter_map(|known| known.mapping.upgrade()).next().map(Region)
     }
 

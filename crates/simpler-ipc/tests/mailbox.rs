@@ -203,6 +203,9 @@ fn what_would_overlap_with_something_else_is_refused_in_every_mapping_of_the_mem
             assert!(refused.contains("overlap") && refused.contains(&format!("at offset {nbytes}")), "{refused}");
             assert!(matches!(HeapRing::new(memory, offset, 64, "ring", 64), Err(Error::Invalid(_))));
         }
+        for offset in [nbytes, nbytes + 4, 2 * nbytes - 4] {
+            assert!(matches!(Doorbell::new(memory, offset), Err(Error::Invalid(_))), "it rings by counting words up");
+        }
         Mailbox::new(memory, nbytes, 4, FRAME_BYTES).unwrap();
         Mailbox::new(memory, 0, 4, FRAME_BYTES).unwrap();
         Mailbox::new(memory, 2 * nbytes, 4, FRAME_BYTES).unwrap();

@@ -38,7 +38,7 @@ use std::sync::Arc;
 
 use crate::doorbell::Doorbell;
 use crate::error::{Error, Result};
-use crate::places::Laid;
+use crate::places::{Laid, Thing};
 use crate::protocol::bell::Bell;
 use crate::protocol::frame::{Frame, ReplyHeader, RequestHeader};
 use crate::protocol::lane::{Elsewhere, LaneHeader, Waiting};
@@ -123,7 +123,7 @@ impl Mailbox {
         if found != 0 {
             check(found)?;
         }
-        let laid = Laid::out(region, offset, nbytes, "a mailbox")?;
+        let laid = Laid::out(region, offset, nbytes, Thing::Mailbox)?;
         header[0]
             .geometry
             .compare_exchange(0, geometry, Ordering::AcqRel, Ordering::Acquire)

@@ -9,13 +9,13 @@ use std::time::Duration;
 use simpler_ipc::named::Record;
 use simpler_ipc::{Doorbell, Error, HeapRing, Kind, Mailbox, Patience, Region, Request};
 
-/// Bytes, one at a time; zero when they are used up.
 /// Writes to shared memory.
 fn write(region: &Region, offset: usize, bytes: &[u8]) {
     // SAFETY: no other thread is at these bytes.
     unsafe { region.window(offset, bytes.len()).unwrap().copy_from(bytes) }
 }
 
+/// Bytes, one at a time; zero when they are used up.
 struct Script<'a>(&'a [u8]);
 
 impl Script<'_> {
@@ -79,7 +79,8 @@ pub fn mailbox(bytes: &[u8]) {
     let mut script = Script(bytes);
     let (depth, frame_bytes) = (1 + script.byte() % 8, 1 + script.byte() % 64);
     let calls = script.byte();
-    let region = Region::anonymous(Mailbox::required_bytes(depth, frame_bytes).unwrap(), "any bytes").unwrap();
+    let nbytes = Mailbox::required_bytes(depth, frame_bytes).unwrap();
+    let region = Region::anonymous(nbytes + Doorbell::NBYTES, "any bytes").unwrap();
     let keep_geometry = script.byte() % 8 > 0;
     let mut script = {
         let (calls, memory) = script.0.split_at(script.0.len().min(calls));
@@ -92,7 +93,7 @@ pub fn mailbox(bytes: &[u8]) {
         Script(calls)
     };
     let Some(mailbox) = typed(Mailbox::new(&region, 0, depth, frame_bytes)) else { return };
-    let doorbell = Doorbell::new(&region, 128).unwrap();
+    let doorbell = Doorbell::new(&region, nbytes).unwrap();
     let (mut client, mut server) = (typed(mailbox.client(None)), typed(mailbox.server(None)));
     while !script.0.is_empty() {
         match script.byte() % 16 {
