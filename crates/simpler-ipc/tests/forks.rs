@@ -404,12 +404,13 @@ mod linux {
         let me = Peer::open(std::process::id() as i32).unwrap();
         let stop = AtomicBool::new(false);
         let opens_and_closes = || {
-            let region = Region::anonymous(HeapRing::required_bytes(4096, 64).unwrap(), "threads").unwrap();
+            let nbytes = HeapRing::required_bytes(4096, 64).unwrap();
+            let region = Region::anonymous(nbytes + 2 * Doorbell::NBYTES, "threads").unwrap();
             let ring = HeapRing::new(&region, 0, 4096, "threads", 64).unwrap();
             let block = ring.try_alloc(100).unwrap().unwrap();
             ring.release(block).unwrap();
             let mapped_again = Region::from_fd(region.fd()).unwrap();
-            Doorbell::new(&mapped_again, 4096).unwrap().ring();
+            Doorbell::new(&mapped_again, nbytes.next_multiple_of(Doorbell::NBYTES)).unwrap().ring();
         };
         let takes_sides = || {
             let mailbox = mailbox();
