@@ -319,8 +319,8 @@ class MailboxClient:
     def post(self, kind: int, nbytes: int) -> int:
         """Hand the reserved frame, its first `nbytes` the request, to the server; its ticket: 0, 1, 2, …
 
-        Raises FrameTooLarge, Misused if nothing is reserved, ValueError for no kind; BufferError while an array, a slice
-        or another view made of the reserved one exists: delete it, and post again.
+        Raises FrameTooLarge, Misused if nothing is reserved, ValueError for no kind; BufferError while an array, a
+        slice or another view made of the reserved one exists: delete it, and post again.
         """
 
     def send(self, kind: int, payload: Buffer) -> int | None:
@@ -632,8 +632,8 @@ class HeapRing:
     def received(self, request: Request) -> Request:
         """The request with the payload that it refers to, where it lies in the ring: the other side of `call_large`.
 
-        Valid until it is replied to. Raises ValueError if the request is no reference, Corrupted if it refers to what is
-        no live block of this ring.
+        Valid until it is replied to. Raises ValueError if the request is no reference, Corrupted if it refers to what
+        is no live block of this ring.
         """
 
     def release(self, address: int) -> None:
