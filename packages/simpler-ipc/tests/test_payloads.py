@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from simpler_ipc import TASK, HeapRing, HeapRingFull, IpcError, Mailbox, Peer, Region, WaitTimeout
+from simpler_ipc import TASK, Corrupted, HeapRing, HeapRingFull, Mailbox, Peer, Region, WaitTimeout
 
 Fork = Callable[..., Peer]
 
@@ -83,5 +83,5 @@ def test_a_request_that_is_no_reference_to_a_live_block_is_refused() -> None:
     box = mailbox()
     asking, answering = box.client(), box.server()
     asking.send(TASK, b"smplrblk" + (0).to_bytes(8, "little") + (8192).to_bytes(8, "little"))
-    with pytest.raises(IpcError, match="no live block has them"):
+    with pytest.raises(Corrupted, match="no live block has them"):
         other.received(answering.recv(0))

@@ -94,6 +94,7 @@ impl MailboxClient {
     /// # Errors
     /// [`Error::Corrupted`].
     pub fn make_room(&mut self) -> Result<bool> {
+        self.side.check()?;
         let Some(finished) = self.oldest_reply()? else { return Ok(false) };
         self.sort_oldest(finished);
         Ok(true)

@@ -106,7 +106,7 @@ impl MailboxClient {
         self.server.refresh(&self.lane)?;
         claim.into_posted();
         self.lane.frame(turn.frame).request.post(turn.generation, Posted { kind, nbytes });
-        self.flush()?;
+        self.ring()?;
         Ok(turn.ticket)
     }
 
@@ -133,7 +133,7 @@ impl MailboxClient {
         self.side.check()?;
         self.turn_of(&claim)?;
         drop(claim);
-        self.flush()
+        self.ring()
     }
 
     /// Claims that were dropped are requests that nobody waits for. They were written down before their frames were
@@ -183,7 +183,7 @@ impl MailboxClient {
     pub unsafe fn send_raw(&mut self, kind: Kind, payload: *const u8, nbytes: usize) -> Result<Option<u64>> {
         // SAFETY: the caller's promise.
         let Some(ticket) = (unsafe { self.queue_raw(kind, payload, nbytes) })? else { return Ok(None) };
-        self.flush()?;
+        self.ring()?;
         Ok(Some(ticket))
     }
 
@@ -213,6 +213,12 @@ impl MailboxClient {
     #[inline]
     pub fn flush(&mut self) -> Result<()> {
         self.side.check()?;
+        self.ring()
+    }
+
+    /// The same, by whoever has seen that this side is this process's.
+    #[inline]
+    fn ring(&mut self) -> Result<()> {
         self.server.ring(&self.lane)
     }
 
@@ -251,7 +257,7 @@ impl MailboxClient {
         let turn = Turn::at(ticket, self.lane.depth);
         let cancelled = self.lane.header().taking.cancel(ticket, self.lane.frame(turn.frame).request, turn.generation);
         if cancelled {
-            self.server.ring(&self.lane)?;
+            self.ring()?;
         }
         Ok(cancelled)
     }
@@ -282,6 +288,7 @@ impl MailboxClient {
     /// [`Error::Corrupted`].
     #[inline]
     pub fn poll_with<T>(&mut self, take: impl FnOnce(ReplyView<'_>) -> T) -> Result<Option<T>> {
+        self.side.check()?;
         loop {
             let Some(finished) = self.oldest_reply()? else { return Ok(None) };
             if !self.is_call(self.oldest.ticket) {
@@ -345,10 +352,9 @@ impl MailboxClient {
         }
     }
 
-    /// What the oldest reply says, if it is there.
+    /// What the oldest reply says, if it is there. Whoever asks has seen that this side is this process's.
     #[inline(always)]
     pub(super) fn oldest_reply(&mut self) -> Result<Option<Finished>> {
-        self.side.check()?;
         if self.next == self.oldest {
             return Ok(None);
         }

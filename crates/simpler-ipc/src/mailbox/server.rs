@@ -94,6 +94,7 @@ impl MailboxServer {
     /// gone; [`Error::WaitTimeout`]; [`Error::Interrupted`]; [`Error::Corrupted`].
     #[inline]
     pub fn recv(&mut self, patience: &mut Patience<'_>) -> Result<Request<'_>> {
+        self.side.check()?;
         loop {
             if let Some((turn, posted)) = self.take_next()? {
                 return Ok(self.request(turn, posted));
@@ -110,6 +111,7 @@ impl MailboxServer {
     /// [`Error::Misused`] if every frame is received and none replied to; [`Error::Corrupted`].
     #[inline]
     pub fn try_recv(&mut self) -> Result<Option<Request<'_>>> {
+        self.side.check()?;
         Ok(self.take_next()?.map(|(turn, posted)| self.request(turn, posted)))
     }
 
@@ -141,7 +143,6 @@ impl MailboxServer {
 
     #[inline]
     fn take_next(&mut self) -> Result<Option<(Turn, Posted)>> {
-        self.side.check()?;
         loop {
             if !self.has_room() && !self.skipped.is_empty() {
                 return Ok(None); // it is not the caller who has taken all frames
@@ -171,7 +172,7 @@ impl MailboxServer {
         self.skipped.push_back(self.next.ticket);
         self.advance();
         self.finish_skipped();
-        self.flush()
+        self.ring()
     }
 
     /// Finishes the skipped requests whose turn it is.
@@ -214,7 +215,7 @@ impl MailboxServer {
     pub unsafe fn reply_raw(&mut self, code: i32, payload: *const u8, nbytes: usize) -> Result<()> {
         // SAFETY: the caller's promise.
         unsafe { self.queue_reply_raw(Status::Ok, code, payload, nbytes)? };
-        self.flush()
+        self.ring()
     }
 
     /// As [`MailboxServer::reply_raw`], but a sleeping client is not woken before [`MailboxServer::flush`].
@@ -252,6 +253,12 @@ impl MailboxServer {
     #[inline]
     pub fn flush(&mut self) -> Result<()> {
         self.side.check()?;
+        self.ring()
+    }
+
+    /// The same, by whoever has seen that this side is this process's.
+    #[inline]
+    fn ring(&mut self) -> Result<()> {
         self.client.ring(&self.lane)
     }
 
@@ -263,7 +270,7 @@ impl MailboxServer {
         let message = fitting(message, self.lane.frame_bytes);
         // SAFETY: a string slice is valid for its length.
         unsafe { self.queue_reply_raw(Status::Failed, code, message.as_ptr(), message.len())? };
-        self.flush()
+        self.ring()
     }
 
     /// Answers requests with what `handler` makes of them, until one of [`Kind::Shutdown`], which is answered with no
