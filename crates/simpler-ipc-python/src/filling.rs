@@ -8,7 +8,7 @@ use pyo3::exceptions::PyBufferError;
 use pyo3::ffi;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::PyMemoryView;
+use pyo3::types::{PyMemoryView, PyWeakrefMethods, PyWeakrefReference};
 use simpler_ipc::{Claim, Window};
 
 use crate::bytes::{fill_view, memoryview};
@@ -20,8 +20,8 @@ use crate::errors::OrRaise;
 pub struct Filling {
     window: Window,
     claim: Mutex<Option<Claim>>,
-    /// Those that this side gave out, to be released by it.
-    given: Mutex<Vec<Py<PyMemoryView>>>,
+    /// Those that this side gave out, to be released by it. Weak, as they have the filling: it goes with the last of them.
+    given: Mutex<Vec<Py<PyWeakrefReference>>>,
     /// Buffers that exist, whoever asked for them.
     buffers: AtomicUsize,
 }
@@ -49,7 +49,7 @@ impl Filling {
     /// A memoryview of it, which ends with the filling.
     pub fn view<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyMemoryView>> {
         let view = memoryview(slf.as_any())?;
-        locked(&slf.get().given).push(view.clone().unbind());
+        locked(&slf.get().given).push(PyWeakrefReference::new(&view)?.unbind());
         Ok(view)
     }
 
@@ -58,8 +58,10 @@ impl Filling {
     fn is_let_go(&self, py: Python<'_>) -> bool {
         let given = std::mem::take(&mut *locked(&self.given));
         for view in given {
-            // It says what the count of buffers says.
-            let _ = view.call_method0(py, intern!(py, "release"));
+            if let Some(view) = view.bind(py).upgrade() {
+                // It says what the count of buffers says.
+                let _ = view.call_method0(intern!(py, "release"));
+            }
         }
         self.buffers.load(Ordering::Relaxed) == 0
     }

@@ -250,6 +250,17 @@ def test_views_of_frames_keep_the_memory_when_all_else_is_gone() -> None:
         assert (bytes(payload), bytes(view[:4])) == (b"kept", b"also")
 
 
+def test_a_client_let_go_of_with_a_frame_reserved_has_a_successor_once_the_frames_views_are_gone() -> None:
+    box = mailbox(depth=2)
+    client = box.client()
+    view = client.reserve()
+    del client
+    with pytest.raises(Misused, match="claimed"):
+        box.client()
+    del view
+    assert box.client().free == 2
+
+
 def test_a_view_of_a_reserved_frame_is_dead_once_it_is_posted() -> None:
     box = mailbox(depth=2)
     client, server = box.client(), box.server()
