@@ -31,7 +31,6 @@ ROOTS = {
     "pypto": "PyptoError",
     "chia": "ChiaError",
 }
-INTERNAL = {"simpler_ipc.tools.doctor.Lacking"}  # raised and caught in one module
 BUGS = {"VerificationFailed", "IllegalTransition"}  # they say of a bug of ours: the traceback is wanted
 
 # A word for what happened: names with one of them need no suffix. A name with none is that of a thing.
@@ -97,8 +96,7 @@ def defined(package: str) -> dict[str, type[BaseException]]:
             is_error = isinstance(value, type) and issubclass(value, BaseException)
             if not is_error or value.__module__.partition(".")[0] != package or value.__name__.startswith("_"):
                 continue
-            if f"{value.__module__}.{value.__name__}" not in INTERNAL:
-                found[value.__name__] = value
+            found[value.__name__] = value
     return found
 
 
@@ -164,9 +162,8 @@ def test_a_name_says_what_happened_or_ends_in_error(package: str, cls: type[Base
 
 
 def test_every_word_for_what_happened_is_in_use() -> None:
-    # Corrupted and Misused are the Rust crate's words for two things that Python has under IpcError.
     used = set(chain.from_iterable(words(name) for found in ERRORS.values() for name in found))
-    assert HAPPENED - used - {"Corrupted", "Misused"} == set()
+    assert HAPPENED - used == set()
 
 
 @pytest.mark.parametrize(("package", "cls"), ALL)

@@ -33,7 +33,7 @@ MANIFEST = ROOT / "crates" / "Cargo.toml"
 # Other flags have a folder each there: or everything would be built again, each time.
 TARGET = ROOT / "crates" / "target"
 TARGETS = ("aarch64-unknown-linux-gnu", "x86_64-apple-darwin", "aarch64-apple-darwin")
-THREADED: tuple[str, ...] = ("races", "mailbox", "heap_ring", "peers", "region")
+THREADED: tuple[str, ...] = ("races", "mailbox", "claims", "sides", "payloads", "heap_ring", "peers", "region")
 # The instrumentation that libFuzzer is driven by.
 FUZZER_FLAGS = (
     "--cfg fuzzing -Cdebug-assertions -Zsanitizer=address -Cpasses=sancov-module"

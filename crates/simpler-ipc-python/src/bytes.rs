@@ -3,17 +3,22 @@
 use std::ffi::{c_int, c_void};
 use std::mem::MaybeUninit;
 
-use pyo3::exceptions::PyBufferError;
+use pyo3::exceptions::{PyBufferError, PyValueError};
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyMemoryView};
-use simpler_ipc::Window;
+use pyo3::types::{PyBytes, PyDict, PyMemoryView};
+
+use crate::server::Request;
 
 /// Calls `body` with the bytes of any object that has contiguous ones; they may lie in shared memory.
 pub fn with_bytes<T>(object: &Bound<'_, PyAny>, body: impl FnOnce(*const u8, usize) -> PyResult<T>) -> PyResult<T> {
     if let Ok(bytes) = object.cast_exact::<PyBytes>() {
         let bytes = bytes.as_bytes();
         return body(bytes.as_ptr(), bytes.len());
+    }
+    if let Ok(request) = object.cast_exact::<Request>() {
+        let payload = &request.get().payload;
+        return body(payload.as_ptr(), payload.nbytes());
     }
     let mut view = MaybeUninit::<ffi::Py_buffer>::uninit();
     // SAFETY: the object is alive and the GIL is held; `view` stays in place until it is released below.
@@ -60,20 +65,47 @@ pub unsafe fn fill_view(
     Ok(())
 }
 
-/// A frame's payload, as something a memoryview can be made of; it keeps the region mapped.
-#[pyclass(frozen, module = "simpler_ipc")]
-pub struct Payload(pub Window);
-
-#[pymethods]
-impl Payload {
-    unsafe fn __getbuffer__(slf: &Bound<'_, Self>, view: *mut ffi::Py_buffer, flags: c_int) -> PyResult<()> {
-        let window = &slf.get().0;
-        // SAFETY: Python made the view; the window keeps its bytes mapped as long as this object lives.
-        unsafe { fill_view(slf.as_any(), view, window.as_ptr(), window.nbytes(), flags) }
-    }
-}
-
 /// A new memoryview of an object with a buffer.
 pub fn memoryview<'py>(object: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyMemoryView>> {
     PyMemoryView::from(object)
+}
+
+/// A numpy array over the bytes of an object with a buffer of `nbytes`: as many elements as fit, unless a shape is given.
+pub fn numpy_of<'py>(
+    owner: &Bound<'py, PyAny>,
+    nbytes: usize,
+    dtype: Option<&Bound<'py, PyAny>>,
+    shape: Option<&Bound<'py, PyAny>>,
+    offset: usize,
+) -> PyResult<Bound<'py, PyAny>> {
+    let py = owner.py();
+    let numpy = py.import("numpy")?;
+    let dtype = match dtype {
+        Some(dtype) => numpy.call_method1("dtype", (dtype,))?,
+        None => numpy.call_method1("dtype", ("uint8",))?,
+    };
+    let (shape, count) = match shape {
+        None => {
+            let itemsize: usize = dtype.getattr("itemsize")?.extract()?;
+            let count = nbytes.saturating_sub(offset) / itemsize.max(1);
+            ((count,).into_pyobject(py)?.into_any(), count as isize)
+        }
+        Some(shape) => {
+            let shape = match shape.extract::<isize>() {
+                Ok(length) => (length,).into_pyobject(py)?.into_any(),
+                Err(_) => shape.clone(),
+            };
+            let count: isize = py.import("math")?.call_method1("prod", (&shape,))?.extract()?;
+            if count < 0 {
+                return Err(PyValueError::new_err(format!("the shape {shape} has a negative dimension")));
+            }
+            (shape, count)
+        }
+    };
+    // frombuffer, other than ndarray(buffer=...), holds the buffer as long as a view lives, so that close() knows.
+    let arguments = PyDict::new(py);
+    arguments.set_item("dtype", dtype)?;
+    arguments.set_item("count", count)?;
+    arguments.set_item("offset", offset)?;
+    numpy.call_method("frombuffer", (owner,), Some(&arguments))?.call_method1("reshape", (shape,))
 }

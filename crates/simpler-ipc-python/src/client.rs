@@ -5,11 +5,14 @@ use std::ffi::c_int;
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::{PyMemoryView, PySequence};
-use simpler_ipc::{Claim, Error, Kind, Window};
+use pyo3::types::{PyBytes, PyMemoryView, PySequence};
+use simpler_ipc::mailbox::ReplyWaiter;
+use simpler_ipc::{Claim, Error, Kind, Limit};
 
-use crate::bytes::{fill_view, memoryview, with_bytes, Payload};
+use crate::bytes::{numpy_of, with_bytes};
 use crate::errors::OrRaise;
+use crate::filling::Filling;
+use crate::heap_ring::HeapRing;
 use crate::notifier::Notifier;
 use crate::peer::Peer;
 use crate::reply::Reply;
@@ -20,9 +23,9 @@ use crate::waiting::{detached, limit};
 pub struct MailboxClient {
     client: simpler_ipc::MailboxClient,
     /// What `reserve` makes its memoryviews of, one for each frame, made when first needed.
-    payloads: Vec<Option<Py<Payload>>>,
-    /// What `reserve` gave out, until it is posted.
-    reserved: Option<Claim>,
+    fillings: Vec<Option<Py<Filling>>>,
+    /// The frame that `reserve` gave out, until it is posted.
+    reserved: Option<usize>,
     /// What `simpler_ipc.aio` keeps here.
     #[pyo3(get, set)]
     _aio: Option<Py<PyAny>>,
@@ -30,23 +33,69 @@ pub struct MailboxClient {
 
 impl MailboxClient {
     pub fn new(client: simpler_ipc::MailboxClient, depth: usize) -> Self {
-        MailboxClient { client, payloads: (0..depth).map(|_| None).collect(), reserved: None, _aio: None }
+        MailboxClient { client, fillings: (0..depth).map(|_| None).collect(), reserved: None, _aio: None }
     }
 
     /// Sends, in the frame that is reserved if there is one: the server waits for that.
     ///
     /// # Safety
     /// `payload` is valid for reads of `nbytes`.
-    unsafe fn send_raw(&mut self, kind: Kind, payload: *const u8, nbytes: usize) -> simpler_ipc::Result<Option<u64>> {
+    unsafe fn send_raw(
+        &mut self,
+        py: Python<'_>,
+        kind: Kind,
+        payload: *const u8,
+        nbytes: usize,
+    ) -> PyResult<Option<u64>> {
+        if self.reserved.is_none() {
+            // SAFETY: the caller's promise.
+            return unsafe { self.client.send_raw(kind, payload, nbytes) }.or_raise(py);
+        }
+        let claim = self.take_reserved(py, "send", nbytes)?;
+        // SAFETY: as above.
+        unsafe { self.client.submit_raw(claim, kind, payload, nbytes) }.map(Some).or_raise(py)
+    }
+
+    /// What is reserved, to be handed over with that many bytes; on an error it stays reserved.
+    fn take_reserved(&mut self, py: Python<'_>, what: &str, nbytes: usize) -> PyResult<Claim> {
         let frame_bytes = self.client.frame_bytes();
         if nbytes > frame_bytes {
-            return Err(Error::FrameTooLarge { nbytes, frame_bytes }); // what is reserved stays so
+            return Err(Error::FrameTooLarge { nbytes, frame_bytes }).or_raise(py);
         }
-        match self.reserved.take() {
-            // SAFETY: the caller's promise.
-            Some(claim) => unsafe { self.client.submit_raw(claim, kind, payload, nbytes) }.map(Some),
-            // SAFETY: as above.
-            None => unsafe { self.client.send_raw(kind, payload, nbytes) },
+        let filling = self.reserved.and_then(|frame| self.fillings[frame].as_ref());
+        let filling = filling.ok_or_else(|| Error::Misused(format!("{what}() without a frame: reserve() one first")));
+        let claim = filling.or_raise(py)?.get().end(py)?;
+        self.reserved = None;
+        Ok(claim)
+    }
+
+    /// As `begin`, waiting for a free frame.
+    fn begin_when_free(
+        slf: &Bound<'_, Self>,
+        kind: u32,
+        payload: &Bound<'_, PyAny>,
+        limit: Limit,
+        waiter: &ReplyWaiter,
+    ) -> PyResult<u64> {
+        loop {
+            if let Some(ticket) = Self::begin(slf, kind, payload)? {
+                return Ok(ticket);
+            }
+            detached(slf.py(), limit, |patience| waiter.wait_for_room(patience))?;
+        }
+    }
+
+    /// The reply to what was begun, waiting for it; if that fails, nobody waits for it any more.
+    fn finish_call(slf: &Bound<'_, Self>, ticket: u64, limit: Limit, waiter: &ReplyWaiter) -> PyResult<Reply> {
+        let py = slf.py();
+        loop {
+            if let Some(reply) = slf.try_borrow_mut()?.take(py, ticket)? {
+                return Ok(reply);
+            }
+            if let Err(error) = detached(py, limit, |patience| waiter.wait_for(ticket, patience)) {
+                slf.try_borrow_mut()?.abandon(py, ticket)?;
+                return Err(error);
+            }
         }
     }
 
@@ -73,33 +122,32 @@ impl MailboxClient {
     }
 
     fn reserve<'py>(&mut self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyMemoryView>>> {
-        if self.reserved.is_none() {
-            self.reserved = self.client.claim().or_raise(py)?;
-        }
-        let Some(claim) = &self.reserved else { return Ok(None) };
-        let payload = match &self.payloads[claim.frame()] {
-            Some(payload) => payload.bind(py),
-            None => self.payloads[claim.frame()].insert(Py::new(py, Payload(claim.payload.clone()))?).bind(py),
+        let frame = match self.reserved {
+            Some(frame) => frame,
+            None => {
+                let Some(claim) = self.client.claim().or_raise(py)? else { return Ok(None) };
+                let frame = claim.frame();
+                match &self.fillings[frame] {
+                    Some(filling) => filling.get().renew(claim),
+                    None => self.fillings[frame] = Some(Py::new(py, Filling::new(py, claim)?)?),
+                }
+                *self.reserved.insert(frame)
+            }
         };
-        memoryview(payload.as_any()).map(Some)
+        self.fillings[frame].as_ref().map(|filling| Filling::view(filling.bind(py))).transpose()
     }
 
     fn post(&mut self, py: Python<'_>, kind: u32, nbytes: usize) -> PyResult<u64> {
         let kind = kind_of(py, kind)?;
-        let frame_bytes = self.client.frame_bytes();
-        if nbytes > frame_bytes {
-            return Err(Error::FrameTooLarge { nbytes, frame_bytes }).or_raise(py);
-        }
-        let claim = self.reserved.take();
-        let claim = claim.ok_or_else(|| Error::Misused("post() without a frame: reserve() one first".to_owned()));
-        self.client.submit(claim.or_raise(py)?, kind, nbytes).or_raise(py)
+        let claim = self.take_reserved(py, "post", nbytes)?;
+        self.client.submit(claim, kind, nbytes).or_raise(py)
     }
 
     #[pyo3(signature = (kind = 1, timeout = None))]
     fn request(slf: Py<Self>, py: Python<'_>, kind: u32, timeout: Option<f64>) -> PyResult<RequestFrame> {
         kind_of(py, kind)?;
         limit(timeout)?;
-        Ok(RequestFrame { client: slf, kind, timeout, claim: None, nbytes: 0, ticket: None })
+        Ok(RequestFrame { client: slf, kind, timeout, filling: None, nbytes: 0, ticket: None })
     }
 
     fn send(slf: &Bound<'_, Self>, kind: u32, payload: &Bound<'_, PyAny>) -> PyResult<Option<u64>> {
@@ -107,7 +155,7 @@ impl MailboxClient {
         let kind = kind_of(py, kind)?;
         with_bytes(payload, |bytes, nbytes| {
             // SAFETY: `with_bytes` holds the buffer during this call.
-            unsafe { slf.try_borrow_mut()?.send_raw(kind, bytes, nbytes) }.or_raise(py)
+            unsafe { slf.try_borrow_mut()?.send_raw(py, kind, bytes, nbytes) }
         })
     }
 
@@ -123,11 +171,10 @@ impl MailboxClient {
                     // SAFETY: `with_bytes` holds the buffer during this call.
                     unsafe {
                         match this.reserved {
-                            Some(_) => this.send_raw(kind, bytes, nbytes),
-                            None => this.client.queue_raw(kind, bytes, nbytes),
+                            Some(_) => this.send_raw(py, kind, bytes, nbytes),
+                            None => this.client.queue_raw(kind, bytes, nbytes).or_raise(py),
                         }
                     }
-                    .or_raise(py)
                 })
             });
             match queued {
@@ -173,7 +220,7 @@ impl MailboxClient {
             let mut this = slf.try_borrow_mut()?;
             loop {
                 // SAFETY: `with_bytes` holds the buffer during this call.
-                if let Some(ticket) = unsafe { this.send_raw(kind, bytes, nbytes) }.or_raise(py)? {
+                if let Some(ticket) = unsafe { this.send_raw(py, kind, bytes, nbytes) }? {
                     this.client.expect_reply(ticket);
                     return Ok(Some(ticket));
                 }
@@ -199,24 +246,30 @@ impl MailboxClient {
 
     #[pyo3(signature = (kind, payload, timeout = None))]
     fn call(slf: &Bound<'_, Self>, kind: u32, payload: &Bound<'_, PyAny>, timeout: Option<f64>) -> PyResult<Reply> {
-        let py = slf.py();
         let limit = limit(timeout)?;
         let waiter = slf.try_borrow()?.client.waiter();
-        let ticket = loop {
-            if let Some(ticket) = Self::begin(slf, kind, payload)? {
-                break ticket;
-            }
-            detached(py, limit, |patience| waiter.wait_for_room(patience))?;
-        };
-        loop {
-            if let Err(error) = detached(py, limit, |patience| waiter.wait_for(ticket, patience)) {
-                slf.try_borrow_mut()?.abandon(py, ticket)?;
-                return Err(error);
-            }
-            if let Some(reply) = slf.try_borrow_mut()?.take(py, ticket)? {
-                return Ok(reply);
-            }
-        }
+        let ticket = Self::begin_when_free(slf, kind, payload, limit, &waiter)?;
+        // An answer that comes at once is not worth letting go of the GIL.
+        waiter.glance(ticket);
+        Self::finish_call(slf, ticket, limit, &waiter)
+    }
+
+    #[pyo3(signature = (ring, kind, payload, timeout = None))]
+    fn call_large(
+        slf: &Bound<'_, Self>,
+        ring: &HeapRing,
+        kind: u32,
+        payload: &Bound<'_, PyAny>,
+        timeout: Option<f64>,
+    ) -> PyResult<Reply> {
+        let py = slf.py();
+        let limit = limit(timeout)?;
+        let block = ring.filled(payload, timeout)?;
+        let reference = PyBytes::new(py, &block.reference());
+        let waiter = slf.try_borrow()?.client.waiter();
+        let ticket = Self::begin_when_free(slf, kind, reference.as_any(), limit, &waiter)?;
+        slf.try_borrow_mut()?.client.keep_until_reply(ticket, block);
+        Self::finish_call(slf, ticket, limit, &waiter)
     }
 
     #[pyo3(signature = (kind, payload, timeout = None))]
@@ -243,6 +296,9 @@ impl MailboxClient {
             }
             this.client.waiter()
         };
+        if waiter.glance(waiter.oldest()) {
+            return Ok(());
+        }
         detached(slf.py(), limit, |patience| waiter.wait(patience))
     }
 
@@ -265,15 +321,14 @@ pub struct RequestFrame {
     client: Py<MailboxClient>,
     kind: u32,
     timeout: Option<f64>,
-    claim: Option<Claim>,
+    filling: Option<Py<Filling>>,
     nbytes: usize,
     ticket: Option<u64>,
 }
 
 impl RequestFrame {
-    fn window(&self) -> PyResult<&Window> {
-        let claim = self.claim.as_ref();
-        claim.map(|claim| &claim.payload).ok_or_else(|| {
+    fn filling(&self) -> PyResult<&Py<Filling>> {
+        self.filling.as_ref().ok_or_else(|| {
             PyValueError::new_err("the frame is the client's only inside the `with` block: it is posted at its end")
         })
     }
@@ -293,7 +348,7 @@ impl RequestFrame {
 
     #[setter]
     fn set_nbytes(&mut self, py: Python<'_>, nbytes: usize) -> PyResult<()> {
-        let frame_bytes = self.window()?.nbytes();
+        let frame_bytes = self.filling()?.get().frame_bytes();
         if nbytes > frame_bytes {
             return Err(Error::FrameTooLarge { nbytes, frame_bytes }).or_raise(py);
         }
@@ -302,15 +357,26 @@ impl RequestFrame {
     }
 
     #[getter]
-    fn payload<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyMemoryView>> {
-        memoryview(slf.as_any())
+    fn payload<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyMemoryView>> {
+        Filling::view(self.filling()?.bind(py))
+    }
+
+    #[pyo3(signature = (dtype = None, shape = None, offset = 0))]
+    fn numpy<'py>(
+        slf: &Bound<'py, Self>,
+        dtype: Option<&Bound<'py, PyAny>>,
+        shape: Option<&Bound<'py, PyAny>>,
+        offset: usize,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let frame_bytes = slf.try_borrow()?.filling()?.get().frame_bytes();
+        numpy_of(slf.as_any(), frame_bytes, dtype, shape, offset)
     }
 
     fn __enter__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, Self>> {
         let py = slf.py();
         let (client, limit) = {
             let this = slf.try_borrow()?;
-            if this.claim.is_some() || this.ticket.is_some() {
+            if this.filling.is_some() || this.ticket.is_some() {
                 return Err(PyRuntimeError::new_err("a request is entered once: make another with client.request()"));
             }
             (this.client.clone_ref(py).into_bound(py), limit(this.timeout)?)
@@ -325,8 +391,8 @@ impl RequestFrame {
             client.try_borrow_mut()?.client.make_room().or_raise(py)?;
         };
         let mut this = slf.try_borrow_mut()?;
-        this.nbytes = claim.payload.nbytes();
-        this.claim = Some(claim);
+        this.nbytes = claim.frame_bytes();
+        this.filling = Some(Py::new(py, Filling::new(py, claim)?)?);
         drop(this);
         Ok(slf.clone())
     }
@@ -338,17 +404,19 @@ impl RequestFrame {
         _value: &Bound<'_, PyAny>,
         _trace: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
-        let Some(claim) = self.claim.take() else { return Ok(()) };
-        let mut client = self.client.bind(py).try_borrow_mut()?;
+        let Some(filling) = self.filling.take() else { return Ok(()) };
         if !exception.is_none() {
-            return client.client.give_up(claim).or_raise(py);
+            filling.get().abandon(py);
+            return Ok(());
         }
+        let mut client = self.client.bind(py).try_borrow_mut()?;
+        let claim = filling.get().end(py)?;
         self.ticket = Some(client.client.submit(claim, kind_of(py, self.kind)?, self.nbytes).or_raise(py)?);
         Ok(())
     }
 
     fn __repr__(&self) -> String {
-        match (self.ticket, &self.claim) {
+        match (self.ticket, &self.filling) {
             (Some(ticket), _) => format!("RequestFrame(posted, ticket={ticket})"),
             (None, Some(_)) => format!("RequestFrame({} bytes to be posted)", self.nbytes),
             (None, None) => "RequestFrame(not entered)".to_owned(),
@@ -356,12 +424,14 @@ impl RequestFrame {
     }
 
     unsafe fn __getbuffer__(slf: &Bound<'_, Self>, view: *mut ffi::Py_buffer, flags: c_int) -> PyResult<()> {
-        let window = slf.try_borrow()?.window()?.clone();
-        let payload = Bound::new(slf.py(), Payload(window))?;
-        let window = &payload.get().0;
-        // SAFETY: Python made the view; it owns `payload`, which keeps its bytes mapped.
-        unsafe { fill_view(payload.as_any(), view, window.as_ptr(), window.nbytes(), flags) }
+        let filling = slf.try_borrow()?.filling()?.clone_ref(slf.py());
+        // SAFETY: Python made the view.
+        unsafe { Filling::buffer(filling.bind(slf.py()), view, flags) }
     }
+
+    /// The buffers are the filling's, and released there. That this is here tells numpy that a buffer is to be held as long
+    /// as an array of it lives.
+    unsafe fn __releasebuffer__(&self, _view: *mut ffi::Py_buffer) {}
 }
 
 /// A kind as Python gives it.

@@ -9,6 +9,8 @@ use pyo3::types::PyType;
 use simpler_ipc::{Error, Exit};
 
 static IPC_ERROR: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+static MISUSED: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+static CORRUPTED: PyOnceLock<Py<PyType>> = PyOnceLock::new();
 static PEER_DIED: PyOnceLock<Py<PyType>> = PyOnceLock::new();
 static HEAP_RING_FULL: PyOnceLock<Py<PyType>> = PyOnceLock::new();
 static WAIT_TIMEOUT: PyOnceLock<Py<PyType>> = PyOnceLock::new();
@@ -57,6 +59,8 @@ fn exception(py: Python<'_>, error: &Error) -> PyResult<PyErr> {
                 *oldest_nbytes,
             ))?
         }
+        Error::Misused(_) => MISUSED.import(py, MODULE, "Misused")?.call1((message,))?,
+        Error::Corrupted(_) => CORRUPTED.import(py, MODULE, "Corrupted")?.call1((message,))?,
         Error::WaitTimeout { .. } => WAIT_TIMEOUT.import(py, MODULE, "WaitTimeout")?.call1((message,))?,
         Error::FrameTooLarge { .. } => FRAME_TOO_LARGE.import(py, MODULE, "FrameTooLarge")?.call1((message,))?,
         Error::Invalid(_) | Error::UnknownBlock { .. } => return Ok(PyValueError::new_err(message)),

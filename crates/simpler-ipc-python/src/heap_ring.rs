@@ -1,19 +1,23 @@
 //! `HeapRing`.
 
+use std::sync::Arc;
+
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyType};
-use simpler_ipc::Error;
+use simpler_ipc::{Block, Error};
 
+use crate::bytes::with_bytes;
 use crate::errors::OrRaise;
 use crate::peer::Peer;
 use crate::region::Region;
+use crate::server::Request;
 use crate::waiting::{detached, limit};
 
 /// A ring allocator: one process allocates, any process releases, space is reclaimed first-in-first-out.
 #[pyclass(frozen, module = "simpler_ipc")]
 pub struct HeapRing {
-    ring: simpler_ipc::HeapRing,
+    ring: Arc<simpler_ipc::HeapRing>,
     /// To pickle it by.
     region: Py<Region>,
     offset: usize,
@@ -43,7 +47,7 @@ impl HeapRing {
     ) -> PyResult<Self> {
         let make = if poison { simpler_ipc::HeapRing::poisoning } else { simpler_ipc::HeapRing::new };
         let ring = make(&region.get().open()?, offset, nbytes, name, alignment).or_raise(region.py())?;
-        Ok(HeapRing { ring, region: region.clone().unbind(), offset })
+        Ok(HeapRing { ring: Arc::new(ring), region: region.clone().unbind(), offset })
     }
 
     /// For pickle and copy: the region, and the shape to join the ring with.
@@ -116,6 +120,16 @@ impl HeapRing {
         }
     }
 
+    fn received(&self, py: Python<'_>, request: &Bound<'_, Request>) -> PyResult<Request> {
+        let request = request.get();
+        // SAFETY: the GIL is held; whoever writes to a request that was received does so at its own risk.
+        let payload = unsafe { request.payload.bytes() };
+        let bytes = self.ring.referred(request.ticket, payload).or_raise(py)?;
+        let region = self.region.get().open()?;
+        let payload = region.window(bytes.as_ptr() as usize - region.address(), bytes.nbytes()).or_raise(py)?;
+        Ok(Request { ticket: request.ticket, kind: request.kind, payload })
+    }
+
     fn release(&self, py: Python<'_>, address: usize) -> PyResult<()> {
         self.ring.release(address).or_raise(py)
     }
@@ -127,6 +141,20 @@ impl HeapRing {
 }
 
 impl HeapRing {
+    /// A fresh block with those bytes.
+    pub fn filled(&self, payload: &Bound<'_, PyAny>, timeout: Option<f64>) -> PyResult<Block> {
+        let py = payload.py();
+        with_bytes(payload, |bytes, nbytes| {
+            let address = self.alloc(py, nbytes, timeout)?;
+            // SAFETY: allocated just now, of that size; `with_bytes` holds the source during this call.
+            unsafe {
+                let block = Block::adopt(&self.ring, address, nbytes);
+                std::ptr::copy(bytes, address as *mut u8, nbytes);
+                Ok(block)
+            }
+        })
+    }
+
     #[cold]
     fn alloc_slowly(&self, py: Python<'_>, nbytes: usize, timeout: Option<f64>) -> PyResult<usize> {
         let limit = limit(timeout)?;

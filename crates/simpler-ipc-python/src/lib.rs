@@ -1,12 +1,14 @@
 //! Python bindings of simpler-ipc: `simpler_ipc._native`, re-exported by `simpler_ipc`.
 //!
 //! One module for each Python class or group of them. Calls that may wait try once without letting go of the GIL,
-//! then release it; calls that cannot wait keep it, so that no lock of the library is held when Python forks.
+//! then release it; calls that cannot wait keep it, so that no lock of the library is held when Python forks. The module
+//! says so itself (`gil_used`): what keeps a descriptor open or a buffer in place during a call is that lock.
 
 mod bytes;
 mod client;
 mod doorbell;
 mod errors;
+mod filling;
 mod heap_ring;
 mod mailbox;
 mod notifier;
@@ -21,7 +23,7 @@ use pyo3::prelude::*;
 use simpler_ipc::{Kind, Status};
 
 /// Shared memory between processes. Import it as `simpler_ipc`.
-#[pymodule]
+#[pymodule(gil_used = true)]
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<region::Region>()?;
     module.add_class::<region::NamedRegion>()?;
@@ -45,5 +47,5 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("OK", Status::Ok as u32)?;
     module.add("FAILED", Status::Failed as u32)?;
     module.add("CANCELLED", Status::Cancelled as u32)?;
-    module.add("LOST", simpler_ipc::LOST)
+    Ok(())
 }

@@ -16,8 +16,8 @@ impl Notifier {
         self.0.fd().as_raw_fd()
     }
 
-    fn arm(&self) {
-        self.0.arm();
+    fn arm(&self, py: Python<'_>) -> PyResult<()> {
+        self.0.arm().or_raise(py)
     }
 
     fn clear(&self, py: Python<'_>) -> PyResult<()> {

@@ -12,7 +12,7 @@ use pyo3::types::PyDict;
 use simpler_ipc::named::{self, Pause};
 use simpler_ipc::Error;
 
-use crate::bytes::fill_view;
+use crate::bytes::{fill_view, numpy_of};
 use crate::errors::OrRaise;
 
 /// Shared memory: sealed, sparse, inherited by fork, mapped elsewhere by file descriptor, by name, or by pickling.
@@ -151,37 +151,7 @@ impl Region {
         shape: Option<&Bound<'py, PyAny>>,
         offset: usize,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let py = slf.py();
-        let numpy = py.import("numpy")?;
-        let dtype = match dtype {
-            Some(dtype) => numpy.call_method1("dtype", (dtype,))?,
-            None => numpy.call_method1("dtype", ("uint8",))?,
-        };
-        let nbytes = slf.get().open()?.nbytes();
-        let (shape, count) = match shape {
-            None => {
-                let itemsize: usize = dtype.getattr("itemsize")?.extract()?;
-                let count = nbytes.saturating_sub(offset) / itemsize.max(1);
-                ((count,).into_pyobject(py)?.into_any(), count as isize)
-            }
-            Some(shape) => {
-                let shape = match shape.extract::<isize>() {
-                    Ok(length) => (length,).into_pyobject(py)?.into_any(),
-                    Err(_) => shape.clone(),
-                };
-                let count: isize = py.import("math")?.call_method1("prod", (&shape,))?.extract()?;
-                if count < 0 {
-                    return Err(PyValueError::new_err(format!("the shape {shape} has a negative dimension")));
-                }
-                (shape, count)
-            }
-        };
-        // frombuffer, other than ndarray(buffer=...), holds the buffer as long as a view lives, so that close() knows.
-        let arguments = PyDict::new(py);
-        arguments.set_item("dtype", dtype)?;
-        arguments.set_item("count", count)?;
-        arguments.set_item("offset", offset)?;
-        numpy.call_method("frombuffer", (slf,), Some(&arguments))?.call_method1("reshape", (shape,))
+        numpy_of(slf.as_any(), slf.get().open()?.nbytes(), dtype, shape, offset)
     }
 
     #[pyo3(signature = (address, nbytes = 1))]

@@ -8,7 +8,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyMemoryView, PySequence};
 use simpler_ipc::{Kind, Status, Window};
 
-use crate::bytes::{fill_view, memoryview, with_bytes};
+use crate::bytes::{fill_view, memoryview, numpy_of, with_bytes};
 use crate::errors::{is_frame_too_large, OrRaise};
 use crate::peer::Peer;
 use crate::waiting::{detached, limit};
@@ -23,7 +23,11 @@ impl MailboxServer {
     }
 
     fn try_recv(&mut self, py: Python<'_>) -> PyResult<Option<Request>> {
-        Ok(self.0.try_recv().or_raise(py)?.map(Request))
+        let Some(request) = self.0.try_recv().or_raise(py)? else { return Ok(None) };
+        let (ticket, kind) = (request.ticket, request.kind);
+        let (first, nbytes) = (request.payload.as_ptr() as usize, request.payload.nbytes());
+        let region = self.0.region();
+        Ok(Some(Request { ticket, kind, payload: region.window(first - region.address(), nbytes).or_raise(py)? }))
     }
 }
 
@@ -40,8 +44,13 @@ impl MailboxServer {
             this.0.waiter()
         };
         let limit = limit(timeout)?;
+        // A request that comes at once is not worth letting go of the GIL.
+        let mut here = waiter.glance();
         loop {
-            detached(py, limit, |patience| waiter.wait(patience))?;
+            if !here {
+                detached(py, limit, |patience| waiter.wait(patience))?;
+            }
+            here = false;
             // None only if it was cancelled, or another thread took it.
             if let Some(request) = slf.try_borrow_mut()?.try_recv(py)? {
                 return Ok(request);
@@ -107,7 +116,7 @@ impl MailboxServer {
         let py = slf.py();
         loop {
             let request = Bound::new(py, Self::recv(slf, timeout)?)?;
-            if request.get().0.kind == Kind::Shutdown {
+            if request.get().kind == Kind::Shutdown {
                 return Self::reply(slf, 0, None);
             }
             let replied = handler.call1((request,)).and_then(|payload| {
@@ -144,24 +153,22 @@ impl MailboxServer {
 
 /// A request in its frame; its bytes are valid until it is replied to.
 #[pyclass(frozen, module = "simpler_ipc")]
-pub struct Request(simpler_ipc::Request);
-
-impl Request {
-    fn window(&self) -> &Window {
-        &self.0.payload
-    }
+pub struct Request {
+    pub ticket: u64,
+    pub kind: Kind,
+    pub payload: Window,
 }
 
 #[pymethods]
 impl Request {
     #[getter]
     fn ticket(&self) -> u64 {
-        self.0.ticket
+        self.ticket
     }
 
     #[getter]
     fn kind(&self) -> u32 {
-        self.0.kind as u32
+        self.kind as u32
     }
 
     #[getter]
@@ -169,22 +176,32 @@ impl Request {
         memoryview(slf.as_any())
     }
 
+    #[pyo3(signature = (dtype = None, shape = None, offset = 0))]
+    fn numpy<'py>(
+        slf: &Bound<'py, Self>,
+        dtype: Option<&Bound<'py, PyAny>>,
+        shape: Option<&Bound<'py, PyAny>>,
+        offset: usize,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        numpy_of(slf.as_any(), slf.get().nbytes(), dtype, shape, offset)
+    }
+
     #[getter]
     fn address(&self) -> usize {
-        self.window().as_ptr() as usize
+        self.payload.as_ptr() as usize
     }
 
     #[getter]
     fn nbytes(&self) -> usize {
-        self.window().nbytes()
+        self.payload.nbytes()
     }
 
     fn __repr__(&self) -> String {
-        format!("Request(ticket={}, kind={}, {} bytes)", self.0.ticket, self.0.kind as u32, self.nbytes())
+        format!("Request(ticket={}, kind={}, {} bytes)", self.ticket, self.kind as u32, self.nbytes())
     }
 
     unsafe fn __getbuffer__(slf: &Bound<'_, Self>, view: *mut ffi::Py_buffer, flags: c_int) -> PyResult<()> {
-        let window = slf.get().window();
+        let window = &slf.get().payload;
         // SAFETY: Python made the view; the window keeps its bytes mapped as long as this object lives.
         unsafe { fill_view(slf.as_any(), view, window.as_ptr(), window.nbytes(), flags) }
     }

@@ -2,8 +2,10 @@
 //!
 //! ```text
 //! processes serve FD DEPTH FRAME_BYTES PARENT    answers each request of the mailbox in that region with its own bytes
+//! processes serve_raw FD DEPTH FRAME_BYTES PARENT    the same by pointers, all that is there before the client is woken
 //! processes ask FD DEPTH FRAME_BYTES PARENT      measures what each line on its standard input says:
 //!     trips COUNT NBYTES         nanoseconds of that many calls, one after the other
+//!     trips_raw COUNT NBYTES     the same by pointers
 //!     after_idle COUNT NBYTES GAP    nanoseconds of each call, with a sleep of GAP nanoseconds before it
 //!     pipelined COUNT NBYTES     nanoseconds of that many requests, as many in flight as there are frames
 //!     heap COUNT NBYTES LIVE     nanoseconds of that many alloc and release, LIVE blocks being alive
@@ -23,11 +25,12 @@ fn main() -> Outcome<()> {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words.as_slice() {
-        [role @ ("serve" | "ask"), fd, depth, frame_bytes, parent] => {
+        [role @ ("serve" | "serve_raw" | "ask"), fd, depth, frame_bytes, parent] => {
             exit_with(&Peer::open(parent.parse()?)?)?;
             let mailbox = mailbox(fd, depth, frame_bytes)?;
             match *role {
                 "serve" => Ok(serve(mailbox.server(None)?)?),
+                "serve_raw" => Ok(serve_raw(mailbox.server(None)?)?),
                 _ => ask(mailbox.client(None)?),
             }
         }
@@ -43,16 +46,29 @@ fn mailbox(fd: &str, depth: &str, frame_bytes: &str) -> Outcome<Mailbox> {
     Ok(Mailbox::new(&region, 0, depth.parse()?, frame_bytes.parse()?)?)
 }
 
-/// All requests that are there are answered before a sleeping client is woken.
+/// As a user would write it, without `unsafe`: the request is copied out, the reply is made of the copy.
 fn serve(mut server: MailboxServer) -> simpler_ipc::Result<()> {
+    let mut copy = vec![0; server.frame_bytes()];
+    loop {
+        let request = server.recv(&mut Patience::forever())?;
+        let (kind, bytes) = (request.kind, &mut copy[..request.payload.nbytes()]);
+        request.payload.copy_to(bytes);
+        server.reply(0, bytes)?;
+        if kind == Kind::Shutdown {
+            return Ok(());
+        }
+    }
+}
+
+/// All requests that are there are answered before a sleeping client is woken.
+fn serve_raw(mut server: MailboxServer) -> simpler_ipc::Result<()> {
     loop {
         let mut next = Some(server.recv(&mut Patience::forever())?);
         while let Some(request) = next {
-            // SAFETY: the request's window is valid for its bytes, and `request` keeps it mapped.
-            unsafe {
-                server.queue_reply_raw(Status::Ok, 0, request.payload.as_ptr(), request.payload.nbytes())?;
-            }
-            if request.kind == Kind::Shutdown {
+            let (kind, payload, nbytes) = (request.kind, request.payload.as_ptr(), request.payload.nbytes());
+            // SAFETY: the request has that many bytes, and is not replied to before.
+            unsafe { server.queue_reply_raw(Status::Ok, 0, payload, nbytes)? };
+            if kind == Kind::Shutdown {
                 return server.flush();
             }
             next = server.try_recv()?;
@@ -68,6 +84,7 @@ fn ask(mut client: MailboxClient) -> Outcome<()> {
         let numbers = numbers.split(' ').map(str::parse).collect::<Result<Vec<usize>, _>>()?;
         let taken = match (what, numbers.as_slice()) {
             ("trips", &[count, nbytes]) => vec![trips(&mut client, count, nbytes)?],
+            ("trips_raw", &[count, nbytes]) => vec![trips_raw(&mut client, count, nbytes)?],
             ("after_idle", &[count, nbytes, gap]) => {
                 after_idle(&mut client, count, nbytes, Duration::from_nanos(gap as u64))?
             }
@@ -88,6 +105,25 @@ fn trips(client: &mut MailboxClient, count: usize, nbytes: usize) -> simpler_ipc
     for _ in 0..count {
         client.call_with(Kind::Task, &payload, &mut Patience::forever(), |reply| reply.payload.copy_to(&mut answer))?;
     }
+    Ok(start.elapsed())
+}
+
+fn trips_raw(client: &mut MailboxClient, count: usize, nbytes: usize) -> simpler_ipc::Result<Duration> {
+    let payload = vec![7u8; nbytes];
+    let waiter = client.waiter();
+    let mut sum = 0u64;
+    let start = Instant::now();
+    for _ in 0..count {
+        // SAFETY: a vector is valid for its length.
+        if let Some(ticket) = unsafe { client.send_raw(Kind::Task, payload.as_ptr(), nbytes)? } {
+            if !waiter.glance(ticket) {
+                waiter.wait_for(ticket, &mut Patience::forever())?;
+            }
+        }
+        // SAFETY: the reply is looked at in its frame, of which it has that many bytes.
+        client.poll_with(|reply| sum += unsafe { u64::from(*reply.payload.as_ptr().add(nbytes - 1)) })?;
+    }
+    assert_eq!(sum, 7 * count as u64);
     Ok(start.elapsed())
 }
 
@@ -149,7 +185,7 @@ fn look() -> Outcome<()> {
     let region = Region::anonymous(Mailbox::required_bytes(DEPTH, NBYTES)?, "bench")?;
     let mailbox = Mailbox::new(&region, 0, DEPTH, NBYTES)?;
     let (mut client, server) = (mailbox.client(None)?, mailbox.server(None)?);
-    let answering = std::thread::spawn(move || serve(server));
+    let answering = std::thread::spawn(move || serve_raw(server));
     let each = |taken: Duration| taken.as_nanos() as f64 / COUNT as f64;
     println!("round trip of {NBYTES} bytes         {:7.1} ns", each(trips(&mut client, COUNT, NBYTES)?));
     println!("request of many in flight      {:7.1} ns", each(pipelined(&mut client, COUNT, NBYTES)?));

@@ -13,7 +13,7 @@ fn main() -> Result<()> {
     let mut client = mailbox.client(None)?;
     let mut server = mailbox.server(None)?;
     let serving = thread::spawn(move || {
-        let shout = |request: &Request| Ok::<_, Infallible>(request.payload.to_vec().to_ascii_uppercase());
+        let shout = |request: &Request<'_>| Ok::<_, Infallible>(request.payload.to_vec().to_ascii_uppercase());
         server.serve(&mut Patience::forever(), shout)
     });
 

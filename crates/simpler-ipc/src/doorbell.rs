@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::error::Result;
+use crate::places::{lay_out, Thing};
 use crate::protocol::bell::Bell;
 use crate::region::{Overlaid, Region, WeakRegion};
 use crate::spin::Spin;
@@ -26,13 +27,20 @@ impl Doorbell {
 
     /// The doorbell at `offset` of a region, which is a multiple of 4 and better of 128. Fresh memory is a doorbell.
     ///
+    /// The other side of a mailbox may wait there: this process rings what it has opened in this way, or inherited, and
+    /// nothing else that shared memory may name, for as long as the region is mapped.
+    ///
     /// # Errors
-    /// [`Error::Invalid`](crate::Error::Invalid) if it is misaligned or does not lie in the region.
+    /// [`Error::Invalid`](crate::Error::Invalid) if it is misaligned, does not lie in the region, or lies in a mailbox or a heap
+    /// ring that this process has there. Nor can one be laid over it any more.
     pub fn new(region: &Region, offset: usize) -> Result<Self> {
-        Self::with_spin(region, offset, Spin::new())
+        let doorbell = Self::unannounced(region, offset, Spin::new())?;
+        lay_out(region, offset, size_of::<Bell>(), Thing::Doorbell)?;
+        Ok(doorbell)
     }
 
-    pub(crate) fn with_spin(region: &Region, offset: usize, spin: Spin) -> Result<Self> {
+    /// One that no other process may ask for: it is found by who has the thing that it is part of.
+    pub(crate) fn unannounced(region: &Region, offset: usize, spin: Spin) -> Result<Self> {
         region.window(offset, Self::NBYTES)?;
         let bell = region.overlay(offset, 1)?;
         Ok(Doorbell(Arc::new(Place { region: region.clone(), offset, bell, spin })))

@@ -23,20 +23,22 @@
 
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
-use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicU32 as Counter, Ordering as CounterOrdering};
-use std::time::Duration;
 
 use crate::doorbell::Doorbell;
 use crate::error::{Error, Result};
+use crate::identity::{self, Identity};
 use crate::peer::Peer;
+use crate::places::{Laid, Thing};
 use crate::protocol::bell::Bell;
 use crate::protocol::ring::{Allocating, Ring, RingControl, Room, MAX_GRANULES};
 use crate::protocol::sync::{AtomicU64, Ordering};
 use crate::region::{Overlaid, Region};
+use crate::spin::Spin;
 use crate::sys;
 use crate::wait::{wait_for, Patience};
 use crate::watched::Watched;
+use crate::words;
 
 const PAGE: usize = 4096;
 /// The first bits of the geometry word: what a ring of this layout is known by.
@@ -55,13 +57,17 @@ const _: () = assert!(size_of::<RingControl>() == 384);
 #[derive(Debug)]
 pub struct HeapRing {
     name: String,
-    arena: usize,
+    /// Where the arena begins in this process; offsets from there are the same in every one.
+    pub(crate) arena: usize,
     shift: u32,
     control: Overlaid<RingControl>,
     table: Overlaid<AtomicU64>,
     poisons: bool,
     serial: u32,
+    /// The process that was seen to be of the ring's pid namespace; 0: none yet.
+    admitted: Counter,
     watched: Watched,
+    _laid: Laid,
 }
 
 /// What a ring holds and has seen. Bytes of blocks are rounded up to the ring's alignment.
@@ -125,34 +131,41 @@ impl HeapRing {
     }
 
     fn make(region: &Region, offset: usize, nbytes: usize, name: &str, alignment: usize, poison: bool) -> Result<Self> {
-        region.window(offset, Self::required_bytes(nbytes, alignment)?)?;
+        let nbytes_in_all = Self::required_bytes(nbytes, alignment)?;
+        region.window(offset, nbytes_in_all)?;
         let granules = granules(nbytes, alignment)?;
         let control = region.overlay::<RingControl>(offset, 1)?;
         let shape = MAGIC << 48 | u64::from(alignment.trailing_zeros()) << 40 | granules as u64;
         let geometry = if poison { shape | POISONS } else { shape };
-        let poisons = match control[0].geometry.compare_exchange(0, geometry, Ordering::AcqRel, Ordering::Acquire) {
-            Ok(_) => poison,
-            Err(found) if found == shape | POISONS => true,
-            Err(found) if found == shape && !poison => false,
-            Err(found) if found == shape => {
-                return Err(Error::Invalid(format!(
-                    "offset {offset} holds a heap ring that does not poison what is released; whoever makes a ring \
-                     chooses that"
-                )))
-            }
-            Err(found) if found >> 48 == MAGIC => {
+        let poisons_as = |found: u64| {
+            match found {
+            found if found == shape | POISONS => Ok(true),
+            found if found == shape && !poison => Ok(false),
+            found if found == shape => Err(Error::Invalid(format!(
+                "offset {offset} holds a heap ring that does not poison what is released; whoever makes a ring chooses that"
+            ))),
+            found if found >> 48 == MAGIC => {
                 let alignment = 1u64 << (found >> 40 & 0x3f);
-                return Err(Error::Invalid(format!(
+                Err(Error::Invalid(format!(
                     "offset {offset} holds a heap ring of {} bytes aligned to {alignment}, not of {nbytes}",
                     (found & 0xff_ffff_ffff).saturating_mul(alignment)
-                )));
+                )))
             }
-            Err(_) => return Err(Error::Invalid(format!("offset {offset} holds something that is no heap ring"))),
+            _ => Err(Error::Invalid(format!("offset {offset} holds something that is no heap ring"))),
+        }
         };
+        // What is there already says more than that it is in the way; and nothing is written before it is known to be free.
+        let found = control[0].geometry.load(Ordering::Acquire);
+        if found != 0 {
+            poisons_as(found)?;
+        }
+        let laid = Laid::out(region, offset, nbytes_in_all, Thing::HeapRing)?;
+        let made = control[0].geometry.compare_exchange(0, geometry, Ordering::AcqRel, Ordering::Acquire);
+        let poisons = made.map(|_| poison).or_else(poisons_as)?;
         let table_offset = offset + size_of::<RingControl>();
         let table = region.overlay(table_offset, granules)?;
         let bell: *const Bell = Ring::new(&control[0], &table).bell();
-        let doorbell = Doorbell::new(region, bell as usize - region.address())?;
+        let doorbell = Doorbell::unannounced(region, bell as usize - region.address(), Spin::new())?;
         Ok(HeapRing {
             name: name.to_owned(),
             arena: region.address() + (table_offset + granules * size_of::<AtomicU64>()).next_multiple_of(PAGE),
@@ -161,7 +174,9 @@ impl HeapRing {
             table,
             poisons,
             serial: next_serial(),
+            admitted: Counter::new(0),
             watched: Watched::new(doorbell),
+            _laid: laid,
         })
     }
 
@@ -234,7 +249,7 @@ impl HeapRing {
     /// # Errors
     /// [`Error::HeapRingFull`] if no space comes free within the patience, or the block is larger than the ring;
     /// [`Error::PeerDied`] if a watched peer is gone and there is no space; [`Error::Misused`] if another process that
-    /// lives, or another `HeapRing`, allocates here; [`Error::WrittenAfterRelease`]; [`Error::Interrupted`];
+    /// lives, or another `HeapRing`, allocates here, or if the ring's processes are of another pid namespace; [`Error::WrittenAfterRelease`]; [`Error::Interrupted`];
     /// [`Error::Corrupted`].
     pub fn alloc(&self, nbytes: usize, patience: &mut Patience<'_>) -> Result<usize> {
         if patience.only_looks() || nbytes > self.nbytes() {
@@ -294,10 +309,21 @@ impl HeapRing {
         }
     }
 
+    /// The bytes at an offset that somebody else gives, if a live block starts there that has as many: the first, and how many.
+    pub(crate) fn live_block_at(&self, offset: u64, nbytes: u64) -> Option<(*mut u8, usize)> {
+        let (offset, nbytes) = (usize::try_from(offset).ok()?, usize::try_from(nbytes).ok()?);
+        let first = offset >> self.shift;
+        if first << self.shift != offset || nbytes > self.bytes(self.ring().live_length(first)?) {
+            return None;
+        }
+        Some((self.address(first) as *mut u8, nbytes))
+    }
+
     /// Gives a block back. In any order, from any process; `address` is that in this one.
     ///
     /// # Errors
-    /// [`Error::UnknownBlock`] if no live block starts there; [`Error::Corrupted`].
+    /// [`Error::UnknownBlock`] if no live block starts there; [`Error::Misused`] in a process of another pid namespace, if
+    /// the ring poisons; [`Error::Corrupted`].
     #[inline]
     pub fn release(&self, address: usize) -> Result<()> {
         let offset = address.wrapping_sub(self.arena);
@@ -313,6 +339,7 @@ impl HeapRing {
 
     #[cold]
     fn release_poisoned(&self, first: usize) -> Result<bool> {
+        self.check_namespace()?;
         let Some(length) = self.ring().begin_poisoning(first, process_id())? else { return Ok(false) };
         self.poison(first, length);
         self.end_poisoning(first)?;
@@ -336,7 +363,7 @@ impl HeapRing {
         assert!(start + nbytes <= self.arena + self.nbytes(), "a block that leaves its arena");
         // SAFETY: the range was just seen to lie in the arena, which `new` has checked to lie in the region, which
         // `self.control` keeps mapped. No references to its bytes exist, only raw pointers.
-        unsafe { std::ptr::write_bytes(start as *mut u8, POISON, nbytes) }
+        unsafe { words::fill(start as *mut u8, POISON_WORD, nbytes) }
     }
 
     /// An error for the first byte of the room that was written since its release; it is poisoned again then.
@@ -344,9 +371,8 @@ impl HeapRing {
         let (start, nbytes) = (self.address(room.first), self.bytes(room.length));
         assert!(start + nbytes <= self.arena + self.nbytes(), "a block that leaves its arena");
         let spoilt = (start..start + nbytes).step_by(size_of::<u64>()).find_map(|word| {
-            // SAFETY: as in `poison`; blocks start and end at multiples of 64, so words are aligned. Volatile, as
-            // another process may be writing there.
-            let value = unsafe { (word as *const u64).read_volatile() };
+            // SAFETY: as in `poison`; blocks start and end at multiples of 64, so words are aligned.
+            let value = unsafe { words::load(word as *mut u8) };
             if value == POISON_WORD || value == 0 {
                 return None;
             }
@@ -379,11 +405,35 @@ impl HeapRing {
     /// A turn as the allocator, of which there is one: this object, if there is none or the one there was has ended.
     #[inline]
     fn allocating(&self) -> Result<Allocating<'_>> {
+        self.check_namespace()?;
         let token = self.token();
         match self.ring().lock(token) {
             Ok(allocating) => Ok(allocating),
             Err(other) => self.succeed(other, token),
         }
+    }
+
+    /// An error in a process of another pid namespace than that of the first allocator: what it would write of itself, and
+    /// find of others, means other processes there.
+    #[inline]
+    fn check_namespace(&self) -> Result<()> {
+        match self.admitted.load(CounterOrdering::Relaxed) == process_id() {
+            true => Ok(()),
+            false => self.ask_namespace(),
+        }
+    }
+
+    #[cold]
+    fn ask_namespace(&self) -> Result<()> {
+        if !self.ring().namespace().admits(sys::own_pid_namespace()?) {
+            return Err(Error::Misused(format!(
+                "heap ring '{}' is allocated from by processes of another pid namespace, where this process cannot look \
+                 for them: allocate there, or from a ring of your own",
+                self.name
+            )));
+        }
+        self.admitted.store(process_id(), CounterOrdering::Relaxed);
+        Ok(())
     }
 
     #[cold]
@@ -448,9 +498,7 @@ fn is_gone(pid: u32) -> Result<bool> {
     if pid <= 0 {
         return Err(Error::Corrupted(format!("a heap ring names the process {pid}")));
     }
-    let Some(process) = sys::process_open(pid)? else { return Ok(true) };
-    let ended = sys::poll_readable(&[process.as_fd()], Some(Duration::ZERO))?;
-    Ok(ended.is_some_and(|ended| ended[0]))
+    identity::is_gone(Identity { pid, start_time: 0 })
 }
 
 /// 31 bits that tell this process's rings apart, in the lower half, and this process from an earlier one with its id,

@@ -7,6 +7,8 @@
 //! | [`doorbell`] | [`Doorbell`]: a "something changed" counter that a process can sleep on |
 //! | [`mailbox`] | [`Mailbox`]: an ordered lane of request/reply frames between two processes |
 //! | [`heap_ring`] | [`HeapRing`]: a ring allocator whose blocks any process may release |
+//! | [`block`] | [`Block`]: payloads larger than a frame, in a block of a ring |
+//! | [`plain`] | [`Plain`]: values that may lie in a frame, and are read there |
 //! | [`notifier`] | [`Notifier`]: an eventfd for event loops that wait for replies |
 //! | [`peer`] | [`Peer`]: another process, whose death is noticed at once |
 //! | [`wait_set`] | [`WaitSet`]: one wait for any of many mailboxes and peers |
@@ -14,7 +16,7 @@
 //! | [`error`] | [`Error`]: one variant for each thing a caller may want to tell apart |
 //!
 //! The lock-free parts live in `protocol`, apart from memory mapping and system calls, so that loom can run them
-//! through every interleaving (`tests/loom.rs`).
+//! through every interleaving (`tests/loom`).
 //!
 //! # Example
 //!
@@ -78,8 +80,8 @@
 //!         });
 //!     }
 //!     for _ in 0..2 {
-//!         let request = server.recv(&mut Patience::forever()).unwrap();
-//!         server.reply(0, &request.payload.to_vec()).unwrap();
+//!         let word = server.recv(&mut Patience::forever()).unwrap().payload.to_vec();
+//!         server.reply(0, &word).unwrap();
 //!     }
 //! });
 //! # Ok(())
@@ -92,21 +94,27 @@
 //!
 //! Waits that watch it end with [`Error::PeerDied`]. A client or server made anew on a used mailbox goes on where its
 //! predecessor stopped: replies that were given are taken, requests that were not replied to are received again. So a
-//! request may be executed twice; it is answered once. A server killed while it writes a reply over a request leaves a
-//! failed reply with the code [`LOST`].
+//! request may be executed twice; it is answered once.
 //!
 //! # Fork
 //!
-//! Objects made before a fork work in the child: regions are mapped at the same address in both. Watcher threads do
-//! not exist in the child; whoever waits there starts its own.
+//! Regions, mailboxes, doorbells, heap rings and peers made before a fork work in the child: regions are mapped at the same
+//! address in both. Clients, servers and notifiers stay the parent's: in the child their calls are [`Error::Misused`].
+//! Watcher threads do not exist in the child; whoever waits there starts its own.
 
+pub mod block;
 pub mod doorbell;
 pub mod error;
+#[cfg(target_os = "linux")]
+mod forks;
 pub mod heap_ring;
+mod identity;
 pub mod mailbox;
 pub mod named;
 pub mod notifier;
 pub mod peer;
+mod places;
+pub mod plain;
 #[doc(hidden)]
 pub mod protocol;
 pub mod region;
@@ -117,14 +125,17 @@ pub mod wait;
 pub mod wait_set;
 mod watched;
 mod watcher;
+mod words;
 
+pub use block::{Block, BlockBytes};
 pub use doorbell::Doorbell;
 pub use error::{Error, Exit, Result};
 pub use heap_ring::{HeapRing, HeapRingStats};
-pub use mailbox::{Claim, Mailbox, MailboxClient, MailboxServer, Reply, ReplyView, Request, SharedClient, LOST};
+pub use mailbox::{Claim, Mailbox, MailboxClient, MailboxServer, Reply, ReplyView, Request, SharedClient};
 pub use named::{named_regions, NamedRegion};
 pub use notifier::Notifier;
 pub use peer::{exit_with, Peer};
+pub use plain::{bytes_of, Plain, TypedClaim};
 pub use protocol::frame::{Kind, Status};
 pub use region::{Region, SharedBytes, Window};
 pub use wait::{Interrupted, Limit, Patience};

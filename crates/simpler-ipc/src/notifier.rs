@@ -5,12 +5,13 @@
 //! condition of the process, so that calls that wait by themselves cost no ring more.
 
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::{Error, Result};
+use crate::mailbox::side::inherited;
 use crate::mailbox::ReplyWaiter;
+use crate::protocol::arming::Arming;
 use crate::sys;
 use crate::wait::{Interrupted, Patience};
 
@@ -19,23 +20,14 @@ use crate::wait::{Interrupted, Patience};
 pub struct Notifier {
     pid: i32,
     shared: Arc<Shared>,
-    thread: Option<JoinHandle<()>>,
+    thread: Option<sys::Thread>,
 }
 
 #[derive(Debug)]
 struct Shared {
     event: sys::Nudge,
     waiter: Arc<ReplyWaiter>,
-    wanted: Mutex<Wanted>,
-    changed: Condvar,
-}
-
-#[derive(Debug, Default)]
-struct Wanted {
-    armed: bool,
-    ended: bool,
-    /// What ended the last wait, if it was no reply.
-    trouble: Option<Error>,
+    arming: Arming,
 }
 
 /// The end is noticed at the latest after this long, if it comes in the instant between asking and falling asleep.
@@ -47,10 +39,9 @@ impl Notifier {
     /// # Errors
     /// [`Error::Os`] if the eventfd or the thread cannot be had; [`Error::UnsupportedPlatform`].
     pub fn new(waiter: Arc<ReplyWaiter>) -> Result<Self> {
-        let (wanted, changed) = (Mutex::default(), Condvar::new());
-        let shared = Arc::new(Shared { event: sys::Nudge::new()?, waiter, wanted, changed });
+        let shared = Arc::new(Shared { event: sys::Nudge::new()?, waiter, arming: Arming::new() });
         let body = shared.clone();
-        let thread = Some(sys::spawn_without_signals("ipc-notifier", move || body.run())?);
+        let thread = Some(sys::Thread::spawn(c"ipc-notifier", move || body.run())?);
         Ok(Notifier { pid: sys::current_pid(), shared, thread })
     }
 
@@ -61,20 +52,33 @@ impl Notifier {
 
     /// From now on the next reply, or a watched peer's death, makes the eventfd readable, once. There is a request in
     /// flight.
-    pub fn arm(&self) {
-        self.shared.lock().armed = true;
-        self.shared.changed.notify_one();
+    ///
+    /// # Errors
+    /// [`Error::Misused`] in a forked child, which has no such thread.
+    pub fn arm(&self) -> Result<()> {
+        self.check_here()?;
+        self.shared.arming.arm();
+        Ok(())
     }
 
     /// Makes the eventfd unreadable again.
     ///
     /// # Errors
-    /// What ended the wait if it was no reply: [`Error::PeerDied`], [`Error::Corrupted`].
+    /// What ended the wait if it was no reply: [`Error::PeerDied`], [`Error::Corrupted`]. As [`Notifier::arm`].
     pub fn clear(&self) -> Result<()> {
+        self.check_here()?;
         self.shared.event.reset()?;
-        match self.shared.lock().trouble.take() {
+        match self.shared.arming.take_trouble() {
             None => Ok(()),
             Some(trouble) => Err(trouble),
+        }
+    }
+
+    /// The eventfd is the parent's too: it would miss what is cleared here.
+    fn check_here(&self) -> Result<()> {
+        match self.pid == sys::current_pid() {
+            true => Ok(()),
+            false => Err(inherited("notifier", self.pid)),
         }
     }
 }
@@ -85,41 +89,27 @@ impl Drop for Notifier {
         if self.pid != sys::current_pid() {
             return;
         }
-        self.shared.lock().ended = true;
-        self.shared.changed.notify_one();
+        self.shared.arming.end();
         self.shared.waiter.wake();
         if let Some(thread) = self.thread.take() {
-            let joined = thread.join();
-            debug_assert!(joined.is_ok(), "the notifier panicked");
+            thread.join();
         }
     }
 }
 
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, Wanted> {
-        self.wanted.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Whether to wait for a reply; false at the end.
-    fn asked(&self) -> bool {
-        let until = |wanted: &mut Wanted| !wanted.armed && !wanted.ended;
-        let mut wanted = self.changed.wait_while(self.lock(), until).unwrap_or_else(PoisonError::into_inner);
-        wanted.armed = false;
-        !wanted.ended
-    }
-
     fn run(&self) {
-        while self.asked() {
-            let mut ended = || if self.lock().ended { Err(Interrupted) } else { Ok(()) };
+        while self.arming.asked() {
+            let mut ended = || if self.arming.is_ended() { Err(Interrupted) } else { Ok(()) };
             let waited = self.waiter.wait(&mut Patience::forever().interrupted_by(&mut ended, ASK_EVERY));
             match waited {
                 Err(Error::Interrupted) => return,
                 // The reply was taken while this thread was on its way.
                 Ok(()) | Err(Error::Misused(_)) => {}
-                Err(trouble) => self.lock().trouble = Some(trouble),
+                Err(trouble) => self.arming.set_trouble(trouble),
             }
             if let Err(error) = self.event.nudge() {
-                self.lock().trouble = Some(error);
+                self.arming.set_trouble(error);
             }
         }
     }

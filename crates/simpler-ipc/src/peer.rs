@@ -138,6 +138,6 @@ pub fn exit_with(peer: &Peer) -> Result<()> {
             Err(_) => std::thread::sleep(Duration::from_millis(100)),
         }
     };
-    sys::spawn_without_signals("ipc-exit-with", body)?;
+    sys::Thread::spawn(c"ipc-exit-with", body)?;
     Ok(())
 }

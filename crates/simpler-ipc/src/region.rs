@@ -8,12 +8,12 @@
 use std::marker::PhantomData;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::ptr::{self, NonNull};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use crate::error::{Error, Result};
 use crate::named::{self, OwnedName, Pause};
+use crate::places::{Place, Thing};
 use crate::protocol::bell::Bell;
-use crate::protocol::frame::FrameHeader;
 use crate::protocol::lane::LaneHeader;
 use crate::protocol::ring::RingControl;
 use crate::protocol::sync::AtomicU64;
@@ -30,8 +30,9 @@ struct Mapping {
     fd: OwnedFd,
     identity: u64,
     name: Option<String>,
-    /// In the process that gave the name.
+    /// In the process that gave the name. Locked there only: a child may have been forked while it was.
     owned: Mutex<Option<OwnedName>>,
+    pid: i32,
 }
 
 // SAFETY: a mapping belongs to the process, not to a thread; the bytes are reached by atomics or raw copies only.
@@ -56,7 +57,7 @@ impl Mapping {
     fn new(fd: OwnedFd, nbytes: usize, name: Option<String>) -> Result<Self> {
         let identity = sys::memory_identity(fd.as_fd())?;
         let address = sys::map(fd.as_fd(), nbytes)?;
-        Ok(Mapping { address, nbytes, fd, identity, name, owned: Mutex::new(None) })
+        Ok(Mapping { address, nbytes, fd, identity, name, owned: Mutex::new(None), pid: sys::current_pid() })
     }
 }
 
@@ -69,8 +70,37 @@ impl Drop for Mapping {
     }
 }
 
-/// Regions mapped in this process, so that one named by another process in shared memory can be found.
-static MAPPED: Mutex<Vec<Weak<Mapping>>> = Mutex::new(Vec::new());
+/// Regions mapped in this process, and what was laid out in them, so that one named by another process in
+/// shared memory can be found.
+pub(crate) type Mapped = Vec<MappedRegion>;
+pub(crate) static MAPPED: Mutex<Mapped> = Mutex::new(Vec::new());
+
+#[derive(Debug)]
+pub(crate) struct MappedRegion {
+    identity: u64,
+    mapping: Weak<Mapping>,
+    pub(crate) places: Vec<Place>,
+}
+
+impl MappedRegion {
+    /// Whether it is that memory, in this mapping or in another.
+    pub(crate) fn is_of(&self, region: &Region) -> bool {
+        self.identity == region.identity()
+    }
+
+    fn has(&self, thing: Thing, offset: usize) -> bool {
+        self.places.iter().any(|place| (place.thing, place.offset) == (thing, offset))
+    }
+
+    /// Whether it is that very mapping.
+    pub(crate) fn is_mapping(&self, region: &Region) -> bool {
+        self.mapping.as_ptr() == Arc::as_ptr(&region.0)
+    }
+}
+
+pub(crate) fn mapped() -> MutexGuard<'static, Mapped> {
+    MAPPED.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 impl Region {
     /// Fresh memory of `nbytes`, all zero. `label` is for humans: it shows in `/proc/PID/maps`.
@@ -134,6 +164,9 @@ impl Region {
     /// [`release_name`](Region::release_name), for callers with something to do meanwhile.
     #[doc(hidden)]
     pub fn release_name_pausing(&self, pause: Pause<'_>) -> Result<()> {
+        if self.0.pid != sys::current_pid() {
+            return Ok(());
+        }
         let owned = self.0.owned.lock().unwrap_or_else(PoisonError::into_inner).take();
         owned.map_or(Ok(()), |mut owned| owned.release(pause))
     }
@@ -141,11 +174,8 @@ impl Region {
     /// Takes all names away that this process gave: for when it is about to exit without dropping its regions.
     #[doc(hidden)]
     pub fn release_all_names() -> Result<()> {
-        let mapped: Vec<Region> = {
-            let mapped = MAPPED.lock().unwrap_or_else(PoisonError::into_inner);
-            mapped.iter().filter_map(Weak::upgrade).map(Region).collect()
-        };
-        mapped.iter().try_for_each(Region::release_name)
+        let regions: Vec<Region> = mapped().iter().filter_map(|known| known.mapping.upgrade()).map(Region).collect();
+        regions.iter().try_for_each(Region::release_name)
     }
 
     /// Maps the region behind another process's file descriptor, which is duplicated: the caller keeps its own.
@@ -169,16 +199,27 @@ impl Region {
 
     fn register(mapping: Mapping) -> Self {
         let region = Region(Arc::new(mapping));
-        let mut mapped = MAPPED.lock().unwrap_or_else(PoisonError::into_inner);
-        mapped.retain(|mapping| mapping.strong_count() > 0);
-        mapped.push(Arc::downgrade(&region.0));
+        let mut mapped = mapped();
+        mapped.retain(|known| known.mapping.strong_count() > 0);
+        let (identity, mapping) = (region.identity(), Arc::downgrade(&region.0));
+        mapped.push(MappedRegion { identity, mapping, places: Vec::new() });
+        drop(mapped);
         region
     }
 
     /// The region of that identity, if this process has it mapped.
     pub(crate) fn find(identity: u64) -> Option<Self> {
-        let mapped = MAPPED.lock().unwrap_or_else(PoisonError::into_inner);
-        mapped.iter().filter_map(Weak::upgrade).find(|mapping| mapping.identity == identity).map(Region)
+        let found =
+            mapped().iter().filter(|known| known.identity == identity).find_map(|known| known.mapping.upgrade());
+        found.map(Region)
+    }
+
+    /// The region of that identity in which a doorbell was opened at `offset` by this process, or by one that it was
+    /// forked from.
+    pub(crate) fn with_doorbell(identity: u64, offset: usize) -> Option<Self> {
+        let mapped = mapped();
+        let opened = mapped.iter().filter(|known| known.identity == identity && known.has(Thing::Doorbell, offset));
+        opened.filter_map(|known| known.mapping.upgrade()).next().map(Region)
     }
 
     pub(crate) fn downgrade(&self) -> WeakRegion {
@@ -296,8 +337,6 @@ pub(crate) unsafe trait Overlay {}
 unsafe impl Overlay for AtomicU64 {}
 // SAFETY: repr(C), two atomics.
 unsafe impl Overlay for Bell {}
-// SAFETY: repr(C), atomics only.
-unsafe impl Overlay for FrameHeader {}
 // SAFETY: repr(C), lines of atomics only.
 unsafe impl Overlay for LaneHeader {}
 // SAFETY: repr(C), lines of atomics only.
@@ -330,7 +369,9 @@ impl<T: Overlay> std::ops::Deref for Overlaid<T> {
 
 /// A range of a region's bytes, which it keeps mapped.
 ///
-/// Other processes may write there at any time, so there is no `&[u8]` to be had: bytes are copied in and out.
+/// Other processes may write there at any time, so there is no `&[u8]` to be had: bytes are copied in and out. Nor does
+/// anything keep the threads of this process from writing where others read, so it is the caller who knows that copying
+/// is no data race.
 #[derive(Debug, Clone)]
 pub struct Window {
     region: Region,
@@ -352,34 +393,51 @@ impl Window {
     }
 
     /// A copy of its bytes.
-    pub fn to_vec(&self) -> Vec<u8> {
-        self.bytes().to_vec()
+    ///
+    /// # Safety
+    /// No other thread of this process writes them meanwhile.
+    pub unsafe fn to_vec(&self) -> Vec<u8> {
+        // SAFETY: the caller's promise.
+        unsafe { self.bytes() }.to_vec()
     }
 
     /// Copies its first bytes out.
     ///
+    /// # Safety
+    /// No other thread of this process writes them meanwhile.
+    ///
     /// # Panics
     /// If `bytes` is longer than the window.
-    pub fn copy_to(&self, bytes: &mut [u8]) {
-        self.bytes().copy_to(bytes);
+    pub unsafe fn copy_to(&self, bytes: &mut [u8]) {
+        // SAFETY: the caller's promise.
+        unsafe { self.bytes() }.copy_to(bytes);
     }
 
     /// Copies bytes in, from its start.
     ///
+    /// # Safety
+    /// No other thread of this process reads or writes them meanwhile: through a mailbox or a ring that lies there, say.
+    ///
     /// # Panics
     /// If `bytes` is longer than the window.
-    pub fn copy_from(&self, bytes: &[u8]) {
+    pub unsafe fn copy_from(&self, bytes: &[u8]) {
         assert!(bytes.len() <= self.nbytes, "{} bytes into a window of {}", bytes.len(), self.nbytes);
         // SAFETY: both are valid for that many bytes; overlap is allowed.
         unsafe { ptr::copy(bytes.as_ptr(), self.as_ptr(), bytes.len()) }
     }
 
-    fn bytes(&self) -> SharedBytes<'_> {
+    /// The same as borrowed bytes.
+    ///
+    /// # Safety
+    /// No other thread of this process writes them as long as they are borrowed.
+    #[doc(hidden)]
+    pub unsafe fn bytes(&self) -> SharedBytes<'_> {
         SharedBytes { first: self.as_ptr(), nbytes: self.nbytes, region: PhantomData }
     }
 }
 
-/// Bytes of a region that is borrowed for as long: a [`Window`] that costs nothing to make.
+/// Bytes in the frame of a mailbox, which no other thread of this process writes as long as they are borrowed: the frame's
+/// turn is this side's.
 #[derive(Debug, Clone, Copy)]
 pub struct SharedBytes<'a> {
     first: *mut u8,
@@ -391,6 +449,12 @@ impl<'a> SharedBytes<'a> {
     /// # Safety
     /// `nbytes` at `first` lie in `_region`.
     pub(crate) unsafe fn new(_region: &'a Region, first: *mut u8, nbytes: usize) -> Self {
+        SharedBytes { first, nbytes, region: PhantomData }
+    }
+
+    /// # Safety
+    /// `nbytes` at `first` stay mapped for 'a.
+    pub(crate) unsafe fn within(first: *mut u8, nbytes: usize) -> Self {
         SharedBytes { first, nbytes, region: PhantomData }
     }
 

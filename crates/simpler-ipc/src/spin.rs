@@ -53,6 +53,8 @@ const MOVE_LAST: u32 = 65_536;
 const MOVE: Duration = Duration::from_micros(200);
 /// Looks between two readings of the clock.
 const LOOKS: u32 = 16;
+/// Looks before anything else is done: some tenths of a microsecond, the time that another CPU's answer takes.
+const GLANCES: u32 = 32;
 
 impl Spin {
     /// Knows nothing yet.
@@ -70,9 +72,26 @@ impl Spin {
         }
     }
 
-    /// As `new`, for the one of two sides that moves to another CPU where both take turns on one.
+    /// As `new`, for the one of two sides that moves to another CPU where both take turns on one: unless
+    /// `SIMPLER_IPC_MOVE` is 0 in the environment.
     pub fn moving() -> Self {
-        Spin { moves: true, ..Self::new() }
+        Spin { moves: std::env::var_os(MOVE_SWITCH).is_none_or(|value| value != "0"), ..Self::new() }
+    }
+
+    /// Looks for what another CPU may be about to do, before a wait is begun: whether it came. What is known of the waits
+    /// does not change by that.
+    #[inline(always)]
+    pub(crate) fn glance(&self, has_come: impl Fn() -> bool) -> bool {
+        if cfg!(loom) || self.is_together() {
+            return false;
+        }
+        for _ in 0..GLANCES {
+            if has_come() {
+                return true;
+            }
+            std::hint::spin_loop();
+        }
+        false
     }
 
     /// Looks again and again for a while; `None` if it was in vain.
@@ -94,10 +113,10 @@ impl Spin {
             for _ in 0..LOOKS {
                 if let Some(found) = look()? {
                     let paid = if long_try { SPIN_MOST_NS } else { (budget * 2).min(SPIN_MOST_NS) };
-                    self.budget_ns.store(paid, Ordering::Relaxed);
-                    self.short_sleeps.store(0, Ordering::Relaxed);
-                    self.next_long_try.store(LONG_TRY_FIRST, Ordering::Relaxed);
-                    self.next_move.store(MOVE_FIRST, Ordering::Relaxed);
+                    set(&self.budget_ns, paid);
+                    set(&self.short_sleeps, 0);
+                    set(&self.next_long_try, LONG_TRY_FIRST);
+                    set(&self.next_move, MOVE_FIRST);
                     return Ok(Some(found));
                 }
                 std::hint::spin_loop();
@@ -172,6 +191,17 @@ impl Spin {
             // Long enough for the other side to come back.
             self.short_sleeps.store(self.next_long_try.load(Ordering::Relaxed), Ordering::Relaxed);
         }
+    }
+}
+
+/// `SIMPLER_IPC_MOVE=0` in the environment when a server is made: it never moves itself to another CPU.
+const MOVE_SWITCH: &str = "SIMPLER_IPC_MOVE";
+
+/// Mostly it is that already, where every wait is answered soon.
+#[inline(always)]
+fn set(number: &AtomicU32, value: u32) {
+    if number.load(Ordering::Relaxed) != value {
+        number.store(value, Ordering::Relaxed);
     }
 }
 

@@ -28,6 +28,17 @@ impl Watched {
         Watched { pid: sys::current_pid(), doorbell, peers: Mutex::new(Vec::new()) }
     }
 
+    /// The process that made this.
+    pub(crate) fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    /// Whether that is this one: not so in a child forked since.
+    #[inline]
+    pub(crate) fn is_here(&self) -> bool {
+        self.pid == sys::current_pid()
+    }
+
     pub(crate) fn doorbell(&self) -> &Doorbell {
         &self.doorbell
     }
@@ -98,7 +109,7 @@ impl Watched {
             Ok(peers) => Ok(peers),
             Err(TryLockError::Poisoned(peers)) => Ok(peers.into_inner()),
             // A thread of the parent had it when this process was forked, and is not here to let go of it.
-            Err(TryLockError::WouldBlock) if self.pid != sys::current_pid() => Err(Error::Misused(
+            Err(TryLockError::WouldBlock) if !self.is_here() => Err(Error::Misused(
                 "a thread of the parent was using this object when this process was forked: make another here"
                     .to_owned(),
             )),

@@ -6,7 +6,6 @@
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
-use std::thread::JoinHandle;
 
 use crate::doorbell::{Doorbell, WeakDoorbell};
 use crate::error::{Error, Result};
@@ -14,7 +13,10 @@ use crate::peer::Peer;
 use crate::sys;
 
 /// Not an owner: watches and the thread are, so that nothing stays open when they are gone.
-static CURRENT: Mutex<Weak<Watcher>> = Mutex::new(Weak::new());
+#[derive(Debug)]
+pub(crate) struct Current(Weak<Watcher>);
+
+pub(crate) static CURRENT: Mutex<Current> = Mutex::new(Current(Weak::new()));
 
 #[derive(Debug)]
 struct Watcher {
@@ -30,7 +32,7 @@ struct Watches {
     next_id: u64,
     /// Nothing is added any more: the thread is leaving.
     ended: bool,
-    thread: Option<JoinHandle<()>>,
+    thread: Option<sys::Thread>,
 }
 
 #[derive(Debug)]
@@ -51,13 +53,13 @@ impl Watch {
     /// When `peer` ends (or at once if it has), it is marked gone and `doorbell` rings.
     pub(crate) fn start(peer: &Peer, doorbell: &Doorbell) -> Result<Self> {
         let mut current = CURRENT.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(watcher) = current.upgrade().filter(|watcher| watcher.is_here()) {
+        if let Some(watcher) = current.0.upgrade().filter(|watcher| watcher.is_here()) {
             if let Some(id) = watcher.add(peer, doorbell)? {
                 return Ok(Watch { watcher, id });
             }
         }
         let watcher = Watcher::start(peer, doorbell)?;
-        *current = Arc::downgrade(&watcher);
+        current.0 = Arc::downgrade(&watcher);
         Ok(Watch { watcher, id: 0 })
     }
 
@@ -95,7 +97,7 @@ impl Watcher {
         // Locked, so that the thread is on record before it can leave.
         let mut watches = watcher.lock();
         let body = watcher.clone();
-        watches.thread = Some(sys::spawn_without_signals("ipc-watcher", move || body.run())?);
+        watches.thread = Some(sys::Thread::spawn(c"ipc-watcher", move || body.run())?);
         drop(watches);
         Ok(watcher)
     }
@@ -134,8 +136,7 @@ impl Watcher {
         drop(watches);
         // The thread needs no lock but ours and no other thread, so this join is short.
         if let (true, Some(thread)) = (leaving || self.nudge.nudge().is_ok(), thread) {
-            let joined = thread.join();
-            debug_assert!(joined.is_ok(), "the watcher panicked");
+            thread.join();
         }
     }
 

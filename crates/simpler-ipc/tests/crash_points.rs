@@ -31,11 +31,15 @@ mod linux {
         region: Region,
         mailbox: Mailbox,
         doorbell: Doorbell,
-        client: MailboxClient,
-        server: MailboxServer,
+        client: Option<MailboxClient>,
+        server: Option<MailboxServer>,
         posted: Vec<Vec<u8>>,
         taken: u64,
         blocks: Vec<Range<usize>>,
+    }
+
+    fn memory_for_one() -> Region {
+        Region::anonymous(RING_AT + HeapRing::required_bytes(RING, 64).unwrap(), "crash points").unwrap()
     }
 
     fn answer(request: &[u8]) -> Vec<u8> {
@@ -44,12 +48,45 @@ mod linux {
 
     impl Stage {
         fn new() -> Self {
-            let nbytes = RING_AT + HeapRing::required_bytes(RING, 64).unwrap();
-            let region = Region::anonymous(nbytes, "crash points").unwrap();
-            let mailbox = Mailbox::new(&region, 0, DEPTH, FRAME_BYTES).unwrap();
-            let doorbell = Doorbell::new(&region, RING_AT - Doorbell::NBYTES).unwrap();
-            let (client, server) = (mailbox.client(None).unwrap(), mailbox.server(None).unwrap());
+            Self::on(&memory_for_one())
+        }
+
+        /// On memory that is zero.
+        fn on(region: &Region) -> Self {
+            let mailbox = Mailbox::new(region, 0, DEPTH, FRAME_BYTES).unwrap();
+            let doorbell = Doorbell::new(region, RING_AT - Doorbell::NBYTES).unwrap();
+            let (client, server) = (mailbox.client(None).ok(), mailbox.server(None).ok());
+            let region = region.clone();
             Stage { region, mailbox, doorbell, client, server, posted: vec![], taken: 0, blocks: vec![] }
+        }
+
+        fn client(&mut self) -> &mut MailboxClient {
+            self.client.as_mut().unwrap()
+        }
+
+        fn server(&mut self) -> &mut MailboxServer {
+            self.server.as_mut().unwrap()
+        }
+
+        /// In the place of those that went before: those that have died, or that let go of it here.
+        fn start_client(&mut self, doorbell: Option<Doorbell>) {
+            self.client = None;
+            self.client = Some(self.mailbox.client(doorbell.as_ref()).unwrap());
+        }
+
+        fn start_server(&mut self, doorbell: Option<Doorbell>) {
+            self.server = None;
+            self.server = Some(self.mailbox.server(doorbell.as_ref()).unwrap());
+        }
+
+        /// Another process has the client's place, or the server's, when it dies.
+        fn dies_elsewhere(&mut self, start: fn(&mut Self, Option<Doorbell>)) {
+            let exited = fork(|| {
+                start(self, None);
+                // SAFETY: no precondition. Nothing is let go of.
+                unsafe { libc::_exit(0) };
+            });
+            assert_eq!(wait(exited), 0);
         }
 
         fn ring(&self) -> HeapRing {
@@ -60,21 +97,21 @@ mod linux {
             let ticket = self.posted.len() as u8;
             let request = vec![ticket.wrapping_mul(37) ^ 0x5a; 1 + ticket as usize * 7 % FRAME_BYTES];
             self.posted.push(request.clone());
-            assert!(self.client.send(Kind::Task, &request).unwrap().is_some());
+            assert!(self.client().send(Kind::Task, &request).unwrap().is_some());
         }
 
         fn receive(&mut self) {
-            assert!(self.server.try_recv().unwrap().is_some());
+            assert!(self.server().try_recv().unwrap().is_some());
         }
 
         fn reply(&mut self) {
-            let ticket = self.posted.len() - self.client.in_flight();
+            let ticket = self.posted.len() - self.client().in_flight();
             let reply = answer(&self.posted[ticket]);
-            self.server.reply(0, &reply).unwrap();
+            self.server().reply(0, &reply).unwrap();
         }
 
         fn poll(&mut self) {
-            assert!(self.client.poll().unwrap().is_some());
+            assert!(self.client().poll().unwrap().is_some());
             self.taken += 1;
         }
 
@@ -114,10 +151,10 @@ mod linux {
             what: "fills a frame in place",
             before: Stage::send,
             act: |s| {
-                let claim = s.client.claim().unwrap().unwrap();
-                claim.payload.copy_from(&[9; 20]);
+                let mut claim = s.client().claim().unwrap().unwrap();
+                claim.copy_from(&[9; 20]).unwrap();
                 s.posted.push(vec![9; 20]);
-                s.client.submit(claim, Kind::Control, 20).unwrap();
+                s.client().submit(claim, Kind::Control, 20).unwrap();
             },
         },
         Act {
@@ -133,7 +170,7 @@ mod linux {
         Act {
             what: "cancels",
             before: |s| (0..3).for_each(|_| s.send()),
-            act: |s| assert!(s.client.cancel(1).unwrap()),
+            act: |s| assert!(s.client().cancel(1).unwrap()),
         },
         Act {
             what: "starts as a client",
@@ -143,7 +180,19 @@ mod linux {
                 s.receive();
                 s.reply();
             },
-            act: |s| drop(s.mailbox.client(Some(&s.doorbell)).unwrap()),
+            act: |s| s.start_client(Some(s.doorbell.clone())),
+        },
+        Act {
+            what: "follows a killed client",
+            before: |s| {
+                s.send();
+                s.send();
+                s.receive();
+                s.reply();
+                s.client = None;
+                s.dies_elsewhere(Stage::start_client);
+            },
+            act: |s| s.start_client(None),
         },
         Act { what: "receives", before: |s| (0..2).for_each(|_| s.send()), act: Stage::receive },
         Act {
@@ -151,7 +200,7 @@ mod linux {
             before: |s| {
                 s.send();
                 s.send();
-                assert!(s.client.cancel(0).unwrap());
+                assert!(s.client().cancel(0).unwrap());
             },
             act: Stage::receive,
         },
@@ -170,8 +219,8 @@ mod linux {
                 s.send();
                 s.send();
                 s.receive();
-                assert!(s.client.cancel(1).unwrap());
-                assert!(s.server.try_recv().unwrap().is_none());
+                assert!(s.client().cancel(1).unwrap());
+                assert!(s.server().try_recv().unwrap().is_none());
             },
             act: Stage::reply,
         },
@@ -181,7 +230,7 @@ mod linux {
                 s.send();
                 s.receive();
             },
-            act: |s| s.server.reply(7, &[]).unwrap(),
+            act: |s| s.server().reply(7, &[]).unwrap(),
         },
         Act {
             what: "fails",
@@ -189,7 +238,7 @@ mod linux {
                 s.send();
                 s.receive();
             },
-            act: |s| s.server.fail(5, "it did not work out").unwrap(),
+            act: |s| s.server().fail(5, "it did not work out").unwrap(),
         },
         Act {
             what: "starts as a server",
@@ -200,7 +249,18 @@ mod linux {
                 s.reply();
                 s.receive();
             },
-            act: |s| drop(s.mailbox.server(Some(&s.doorbell)).unwrap()),
+            act: |s| s.start_server(Some(s.doorbell.clone())),
+        },
+        Act {
+            what: "follows a killed server",
+            before: |s| {
+                s.send();
+                s.send();
+                s.receive();
+                s.server = None;
+                s.dies_elsewhere(Stage::start_server);
+            },
+            act: |s| s.start_server(None),
         },
         Act { what: "makes a ring", before: |_| {}, act: |s| drop(s.ring()) },
         Act { what: "allocates", before: |s| s.alloc(2), act: |s| s.alloc(3) },
@@ -243,10 +303,22 @@ mod linux {
         Act { what: "releases the last one", before: |s| s.alloc(2), act: |s| s.release(0) },
     ];
 
-    fn memory(stage: &Stage) -> &[u8] {
-        // SAFETY: the region is mapped as long as the stage; the one other process that writes there is stopped.
-        unsafe { std::slice::from_raw_parts(stage.region.address() as *const u8, stage.region.nbytes()) }
+    fn memory(region: &Region) -> &[u8] {
+        // SAFETY: the region is mapped; the one other process that writes there is stopped.
+        unsafe { std::slice::from_raw_parts(region.address() as *const u8, region.nbytes()) }
     }
+
+    /// Memory as the act finds it, in a process that has both sides.
+    fn staged(region: &Region, act: &Act) -> Stage {
+        region.punch(0, region.nbytes()).unwrap();
+        let mut stage = Stage::on(region);
+        (act.before)(&mut stage);
+        stage
+    }
+
+    /// Where it stands which process has a side.
+    const OWNERS: [usize; 2] = [256 + 40, 128 + 40];
+    const OWNER_NBYTES: usize = 16;
 
     fn fork(body: impl FnOnce()) -> libc::pid_t {
         // SAFETY: this process has one thread.
@@ -273,28 +345,29 @@ mod linux {
     }
 
     /// What memory held before and after each instruction of the act that changed it; none if tracing is not allowed.
-    fn memories(stage: &mut Stage, act: &Act) -> Option<Vec<Vec<u8>>> {
+    fn memories(region: &Region, act: &Act) -> Option<Vec<Vec<u8>>> {
         let ptrace = |request, pid: libc::pid_t| {
             // SAFETY: these requests take neither an address nor data.
             unsafe { libc::ptrace(request, pid, 0usize, 0usize) }
         };
-        let mut memories = vec![memory(stage).to_vec()];
         let pid = fork(|| {
+            let mut stage = staged(region, act);
             if ptrace(libc::PTRACE_TRACEME, 0) == 0 {
                 stop();
-                (act.act)(stage);
+                (act.act)(&mut stage);
                 stop();
             }
         });
         if !libc::WIFSTOPPED(wait(pid)) {
             return None;
         }
+        let mut memories = vec![memory(region).to_vec()];
         loop {
             assert_eq!(ptrace(libc::PTRACE_SINGLESTEP, pid), 0);
             let status = wait(pid);
             assert!(libc::WIFSTOPPED(status), "a process that {} ended with status {status:#x}", act.what);
-            if memory(stage) != *memories.last().unwrap() {
-                memories.push(memory(stage).to_vec());
+            if memory(region) != *memories.last().unwrap() {
+                memories.push(memory(region).to_vec());
             }
             if libc::WSTOPSIG(status) == libc::SIGSTOP {
                 break;
@@ -318,12 +391,12 @@ mod linux {
         }
         let mut expected = None;
         for _ in 0..20 {
-            while let Some(request) = stage.server.try_recv().unwrap() {
-                let bytes = request.payload.to_vec();
-                assert_eq!(bytes, stage.posted[request.ticket as usize], "request {} is whole", request.ticket);
-                stage.server.reply(0, &answer(&bytes)).unwrap();
+            while let Some(request) = stage.server().try_recv().unwrap() {
+                let (ticket, bytes) = (request.ticket, request.payload.to_vec());
+                assert_eq!(bytes, stage.posted[ticket as usize], "request {ticket} is whole");
+                stage.server().reply(0, &answer(&bytes)).unwrap();
             }
-            while let Some(reply) = stage.client.poll().unwrap() {
+            while let Some(reply) = stage.client().poll().unwrap() {
                 let first = expected.is_none() && act.what == "polls";
                 let next = expected.unwrap_or(stage.taken);
                 assert!(reply.ticket == next || first && reply.ticket == next + 1, "reply {} for {next}", reply.ticket);
@@ -335,18 +408,18 @@ mod linux {
                     }
                     Status::Ok => assert_eq!(reply.payload, answer(request), "reply {} is whole", reply.ticket),
                     Status::Cancelled => assert!(act.what.contains("cancel")),
-                    Status::Failed => assert!(act.what.contains("replies") || act.what == "fails"),
+                    Status::Failed => assert_eq!(act.what, "fails"),
                 }
             }
         }
-        assert_eq!(stage.client.in_flight(), 0, "something was posted and is never answered");
+        assert_eq!(stage.client().in_flight(), 0, "something was posted and is never answered");
         let answered = expected.unwrap_or(stage.taken) as usize;
         assert!((before..=stage.posted.len()).contains(&answered), "{answered} answered of {before} posted");
         for _ in 0..2 * DEPTH {
-            stage.client.send(Kind::Task, b"and on").unwrap().unwrap();
-            assert_eq!(stage.server.try_recv().unwrap().unwrap().payload.to_vec(), b"and on");
-            stage.server.reply(0, b"it goes").unwrap();
-            assert_eq!(stage.client.poll().unwrap().unwrap().payload, b"it goes");
+            stage.client().send(Kind::Task, b"and on").unwrap().unwrap();
+            assert_eq!(stage.server().try_recv().unwrap().unwrap().payload.to_vec(), b"and on");
+            stage.server().reply(0, b"it goes").unwrap();
+            assert_eq!(stage.client().poll().unwrap().unwrap().payload, b"it goes");
         }
     }
 
@@ -432,17 +505,15 @@ mod linux {
 
     pub fn main() {
         let mut points = 0;
+        let region = memory_for_one();
         for act in ACTS {
-            let mut stage = Stage::new();
-            (act.before)(&mut stage);
-            let Some(memories) = memories(&mut stage, act) else {
+            let Some(memories) = memories(&region, act) else {
                 println!("not run: this system does not let a process trace its child");
                 return;
             };
             assert!(memories.len() > 1, "a process that {} changes nothing", act.what);
             for (point, memory) in memories.iter().enumerate() {
                 for successors in [[true, false], [false, true], [true, true]] {
-                    stage.region.window(0, memory.len()).unwrap().copy_from(memory);
                     // The one that died cannot survive.
                     let server_died =
                         ["receives", "replies", "fails", "server"].iter().any(|word| act.what.contains(word));
@@ -452,11 +523,27 @@ mod linux {
                     let checking = fork(|| {
                         // SAFETY: no precondition. What hangs is killed.
                         unsafe { libc::alarm(60) };
+                        // Whoever survives is this process, and has done what came before.
+                        let mut stage = staged(&region, act);
                         if successors[0] {
-                            stage.client = stage.mailbox.client(None).unwrap();
+                            stage.client = None;
                         }
                         if successors[1] {
-                            stage.server = stage.mailbox.server(None).unwrap();
+                            stage.server = None;
+                        }
+                        // SAFETY: nobody else is at it, here and below: the process that was stepped is gone.
+                        let owners = OWNERS.map(|at| unsafe { region.window(at, OWNER_NBYTES).unwrap().to_vec() });
+                        // SAFETY: as above.
+                        unsafe { region.window(0, memory.len()).unwrap().copy_from(memory) };
+                        for (side, at) in OWNERS.into_iter().enumerate().filter(|(side, _)| !successors[*side]) {
+                            // SAFETY: as above.
+                            unsafe { region.window(at, OWNER_NBYTES).unwrap().copy_from(&owners[side]) };
+                        }
+                        if successors[0] {
+                            stage.start_client(None);
+                        }
+                        if successors[1] {
+                            stage.start_server(None);
                         }
                         check_mailbox(&mut stage, act);
                         check_ring(&mut stage, act);

@@ -10,6 +10,18 @@ use std::time::Duration;
 use simpler_ipc::heap_ring::POISON;
 use simpler_ipc::{Error, HeapRing, Patience, Peer, Region};
 
+/// Writes to shared memory.
+fn write(region: &Region, offset: usize, bytes: &[u8]) {
+    // SAFETY: no other thread is at these bytes.
+    unsafe { region.window(offset, bytes.len()).unwrap().copy_from(bytes) }
+}
+
+/// What shared memory holds.
+fn read(region: &Region, offset: usize, nbytes: usize) -> Vec<u8> {
+    // SAFETY: no other thread writes these bytes.
+    unsafe { region.window(offset, nbytes).unwrap().to_vec() }
+}
+
 fn region(nbytes: usize) -> Region {
     Region::anonymous(HeapRing::required_bytes(nbytes, HeapRing::ALIGNMENT).unwrap(), "test").unwrap()
 }
@@ -192,7 +204,7 @@ fn spoilt_bookkeeping_is_an_error() {
         let region = region(4096);
         let ring = ring(&region, 4096);
         alloc(&ring, 1024);
-        region.window(offset, 8).unwrap().copy_from(&word.to_ne_bytes());
+        write(&region, offset, &word.to_ne_bytes());
         let error = ring.try_alloc(1024).unwrap_err();
         assert!(matches!(error, Error::Corrupted(_)), "{error}");
         let error = ring.stats().unwrap_err();
@@ -207,7 +219,7 @@ fn a_block_that_leaves_its_arena_is_not_poisoned() {
     let region = region(4096);
     let ring = poisoning(&region, 4096);
     let block = alloc(&ring, 1024);
-    region.window(384, 8).unwrap().copy_from(&(1u64 << 62 | 5 << 32).to_ne_bytes());
+    write(&region, 384, &(1u64 << 62 | 5 << 32).to_ne_bytes());
     assert!(matches!(ring.release(block), Err(Error::Corrupted(_))));
 }
 
@@ -216,7 +228,7 @@ fn poisoning(region: &Region, nbytes: usize) -> HeapRing {
 }
 
 fn bytes(region: &Region, address: usize, nbytes: usize) -> Vec<u8> {
-    region.window(address - region.address(), nbytes).unwrap().to_vec()
+    read(region, address - region.address(), nbytes)
 }
 
 #[test]
@@ -227,7 +239,7 @@ fn released_bytes_are_poisoned_in_every_process_that_joins() {
     assert!(joiner.poisons());
     let blocks = [alloc(&maker, 3000), alloc(&maker, 1)];
     for block in blocks {
-        region.window(block - region.address(), 1024).unwrap().copy_from(&[1; 1024]);
+        write(&region, block - region.address(), &[1; 1024]);
     }
     joiner.release(blocks[0]).unwrap();
     assert_eq!(bytes(&region, blocks[0], 3072), [POISON; 3072]);
@@ -252,7 +264,7 @@ fn a_write_after_the_release_is_found_once_and_names_the_block() {
     let (block, after) = (alloc(&ring, 2048), alloc(&ring, 1024));
     ring.release(block).unwrap();
     let late = block + 1500;
-    region.window(late - region.address(), 2).unwrap().copy_from(&[7, 8]);
+    write(&region, late - region.address(), &[7, 8]);
     ring.release(after).unwrap();
     let error = ring.try_alloc(4096).unwrap_err();
     match &error {
@@ -287,7 +299,7 @@ fn a_block_whose_poisoner_was_killed_comes_back() {
     let ring = poisoning(&region, 4096);
     let block = alloc(&ring, 4096);
     // As a process leaves it that was killed between the first and the second half of its release.
-    region.window(384, 8).unwrap().copy_from(&(2u64 << 62 | 4 << 32 | gone).to_ne_bytes());
+    write(&region, 384, &(2u64 << 62 | 4 << 32 | gone).to_ne_bytes());
     assert_eq!((ring.live(), ring.stats().unwrap().held_bytes), (0, 4096));
     assert!(matches!(ring.release(block), Err(Error::UnknownBlock { .. })));
     assert_eq!(alloc(&ring, 1024), block);
@@ -300,7 +312,7 @@ fn a_block_that_a_live_process_poisons_is_waited_for() {
     let ring = poisoning(&region, 4096);
     alloc(&ring, 4096);
     let entry = 2u64 << 62 | 4 << 32 | u64::from(std::process::id());
-    region.window(384, 8).unwrap().copy_from(&entry.to_ne_bytes());
+    write(&region, 384, &entry.to_ne_bytes());
     assert_eq!(ring.try_alloc(1024).unwrap(), None);
 }
 
@@ -313,7 +325,7 @@ fn an_allocator_that_was_killed_has_a_successor() {
     let ring = ring(&region, 4096);
     for busy in [0, 1] {
         // The token of an object of its, which was or was not in its turn.
-        region.window(128, 8).unwrap().copy_from(&(gone << 32 | 2 | busy).to_ne_bytes());
+        write(&region, 128, &(gone << 32 | 2 | busy).to_ne_bytes());
         let block = alloc(&ring, 4096);
         ring.release(block).unwrap();
     }
@@ -330,8 +342,8 @@ fn an_unfinished_block_of_a_killed_allocator_cannot_be_released() {
     let ring = ring(&region, 4096);
     let block = alloc(&ring, 1024);
     let unfinished = block + 1024;
-    region.window(128, 8).unwrap().copy_from(&(gone << 32 | 2).to_ne_bytes());
-    region.window(384 + 8, 8).unwrap().copy_from(&(1u64 << 62 | 2 << 32).to_ne_bytes());
+    write(&region, 128, &(gone << 32 | 2).to_ne_bytes());
+    write(&region, 384 + 8, &(1u64 << 62 | 2 << 32).to_ne_bytes());
     assert_eq!(ring.try_alloc(4096).unwrap(), None);
     assert!(matches!(ring.release(unfinished), Err(Error::UnknownBlock { .. })));
     ring.release(block).unwrap();
@@ -365,8 +377,7 @@ fn threads_that_use_blocks_at_once_never_see_each_others_bytes() {
                 let (ring, region) = (&ring, &region);
                 scope.spawn(move || {
                     for (block, nbytes, stamp) in take {
-                        let window = region.window(block - region.address(), nbytes).unwrap();
-                        assert!(window.to_vec().iter().all(|&byte| byte == stamp));
+                        assert!(read(region, block - region.address(), nbytes).iter().all(|&byte| byte == stamp));
                         ring.release(block).unwrap();
                     }
                 });
@@ -377,7 +388,7 @@ fn threads_that_use_blocks_at_once_never_see_each_others_bytes() {
             let nbytes = 1 + turn * 37 % 6000;
             let block = ring.alloc(nbytes, &mut Patience::forever()).unwrap();
             let stamp = turn as u8;
-            region.window(block - region.address(), nbytes).unwrap().copy_from(&vec![stamp; nbytes]);
+            write(&region, block - region.address(), &vec![stamp; nbytes]);
             users[turn * 7 % 3].send((block, nbytes, stamp)).unwrap();
         }
     });
@@ -395,9 +406,9 @@ fn threads_that_allocate_at_once_get_blocks_of_their_own() {
                 for turn in 0..2000usize {
                     let nbytes = 1 + turn * 37 % 6000;
                     let block = ring.alloc(nbytes, &mut Patience::forever()).unwrap();
-                    let window = region.window(block - region.address(), nbytes).unwrap();
-                    window.copy_from(&vec![stamp; nbytes]);
-                    assert!(window.to_vec().iter().all(|&byte| byte == stamp));
+                    let offset = block - region.address();
+                    write(region, offset, &vec![stamp; nbytes]);
+                    assert!(read(region, offset, nbytes).iter().all(|&byte| byte == stamp));
                     ring.release(block).unwrap();
                 }
             });
@@ -409,4 +420,21 @@ fn threads_that_allocate_at_once_get_blocks_of_their_own() {
         }
     });
     assert_eq!((ring.live(), ring.stats().unwrap().allocated), (0, 6000));
+}
+
+#[test]
+fn a_ring_of_another_pid_namespace_is_left_alone() {
+    // Where the ring says in which namespace process ids in it are counted.
+    const NAMESPACE: usize = 128 + 48;
+    let nbytes = HeapRing::required_bytes(4096, 64).unwrap();
+    let region = Region::anonymous(nbytes, "test").unwrap();
+    let block = HeapRing::new(&region, 0, 4096, "test", 64).unwrap().try_alloc(64).unwrap().unwrap();
+    let word = region.window(NAMESPACE, 8).unwrap();
+    // SAFETY: this is the one thread at it.
+    unsafe { word.copy_from(&(u64::from_ne_bytes(word.to_vec().try_into().unwrap()) + 1).to_ne_bytes()) };
+    let ring = HeapRing::new(&region, 0, 4096, "test", 64).unwrap();
+    let Err(Error::Misused(message)) = ring.try_alloc(64) else { panic!("it was allowed") };
+    assert!(message.contains("another pid namespace"), "{message}");
+    assert_eq!(ring.live(), 1);
+    ring.release(block).unwrap(); // says nothing of who does it
 }

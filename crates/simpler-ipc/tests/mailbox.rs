@@ -2,33 +2,12 @@
 
 #![cfg(all(target_os = "linux", not(loom)))]
 
+mod common;
+
 use std::thread;
-use std::time::Duration;
 
-use simpler_ipc::mailbox::LOST;
-use simpler_ipc::{
-    Doorbell, Error, Kind, Mailbox, MailboxClient, MailboxServer, Patience, Region, Reply, Request, SharedClient,
-    Status,
-};
-
-const FRAME_BYTES: usize = 100;
-/// Where the first frame's header starts: generation and state (8 bytes), payload bytes, kind, status, code.
-const FRAME: usize = 640;
-/// Where the server notes which request it is replying to.
-const REPLYING: usize = 384 + 8;
-
-fn region() -> Region {
-    Region::anonymous(Mailbox::required_bytes(4, FRAME_BYTES).unwrap(), "test").unwrap()
-}
-
-fn pair(region: &Region) -> (MailboxClient, MailboxServer) {
-    let mailbox = Mailbox::new(region, 0, 4, FRAME_BYTES).unwrap();
-    (mailbox.client(None).unwrap(), mailbox.server(None).unwrap())
-}
-
-fn no_wait() -> Patience<'static> {
-    Patience::limited(Duration::ZERO)
-}
+use common::{no_wait, pair, region, write, FRAME_BYTES, REPLY, REQUEST, STRIDE};
+use simpler_ipc::{Doorbell, Error, HeapRing, Kind, Mailbox, Patience, Region, Reply, SharedClient, Status};
 
 #[test]
 fn a_reply_carries_ticket_kind_code_and_bytes() {
@@ -70,8 +49,9 @@ fn a_reply_may_be_made_of_the_request_in_place() {
     let (mut client, mut server) = pair(&region);
     client.send(Kind::Task, b"0123456789").unwrap();
     let request = server.recv(&mut no_wait()).unwrap();
-    // SAFETY: the request's window is valid for its size.
-    unsafe { server.reply_raw(0, request.payload.as_ptr().add(3), 5) }.unwrap();
+    let payload = request.payload.as_ptr();
+    // SAFETY: the request has that many bytes, and is not replied to before.
+    unsafe { server.reply_raw(0, payload.add(3), 5) }.unwrap();
     assert_eq!(client.poll().unwrap().unwrap().payload, b"34567");
 }
 
@@ -84,8 +64,8 @@ fn a_call_keeps_the_replies_it_comes_across() {
     }
     let serving = thread::spawn(move || {
         for _ in 0..5 {
-            let request = server.recv(&mut Patience::forever()).unwrap();
-            server.reply(request.ticket as i32, &[]).unwrap();
+            let ticket = server.recv(&mut Patience::forever()).unwrap().ticket;
+            server.reply(ticket as i32, &[]).unwrap();
         }
     });
     let reply = client.call(Kind::Control, b"now", &mut Patience::forever()).unwrap();
@@ -108,8 +88,8 @@ fn what_does_not_fit_is_refused_and_changes_nothing() {
     ));
     let claim = client.claim().unwrap().unwrap();
     assert!(matches!(client.submit(claim, Kind::Task, FRAME_BYTES + 1), Err(Error::FrameTooLarge { .. })));
-    let claim = client.claim().unwrap().unwrap();
-    claim.payload.copy_from(b"fits");
+    let mut claim = client.claim().unwrap().unwrap();
+    claim.copy_from(b"fits").unwrap();
     assert_eq!(client.submit(claim, Kind::Task, 4).unwrap(), 1);
     server.recv(&mut no_wait()).unwrap();
     assert!(matches!(server.reply(0, &large), Err(Error::FrameTooLarge { .. })));
@@ -132,9 +112,9 @@ fn thousands_of_round_trips_between_threads_lose_no_wake() {
     let (mut client, mut server) = pair(&region);
     let serving = thread::spawn(move || loop {
         let request = server.recv(&mut Patience::forever()).unwrap();
-        let bytes = request.payload.to_vec();
+        let (kind, bytes) = (request.kind, request.payload.to_vec());
         server.reply(0, &bytes).unwrap();
-        if request.kind == Kind::Shutdown {
+        if kind == Kind::Shutdown {
             return;
         }
     });
@@ -173,11 +153,11 @@ fn one_doorbell_serves_many_clients_even_from_another_region() {
 fn a_doorbell_in_a_region_not_mapped_here_is_named() {
     let region = region();
     let mailbox = Mailbox::new(&region, 0, 4, FRAME_BYTES).unwrap();
-    let mut client = {
+    {
         let bells = Region::anonymous(Doorbell::NBYTES, "bells").unwrap();
         mailbox.server(Some(&Doorbell::new(&bells, 0).unwrap())).unwrap();
-        mailbox.client(None).unwrap()
-    };
+    }
+    let mut client = mailbox.client(None).unwrap();
     let error = client.send(Kind::Task, b"?").unwrap_err();
     assert!(error.to_string().contains("not mapped in this process"), "{error}");
 }
@@ -207,8 +187,37 @@ fn two_shapes_cannot_share_a_place() {
     let error = Mailbox::new(&region, 0, 2, FRAME_BYTES).unwrap_err();
     assert!(error.to_string().contains("4 frames of 100 bytes"), "{error}");
     let taken = self::region();
-    taken.window(0, 1).unwrap().copy_from(b"x");
+    write(&taken, 0, b"x");
     assert!(matches!(Mailbox::new(&taken, 0, 4, FRAME_BYTES), Err(Error::Invalid(_))));
+}
+
+#[test]
+fn what_would_overlap_with_something_else_is_refused_in_every_mapping_of_the_memory() {
+    let nbytes = Mailbox::required_bytes(4, FRAME_BYTES).unwrap();
+    let region = Region::anonymous(4 * nbytes, "test").unwrap();
+    let again = Region::from_fd(region.fd()).unwrap();
+    let mailbox = Mailbox::new(&region, nbytes, 4, FRAME_BYTES).unwrap();
+    for memory in [&region, &again] {
+        for offset in [128, nbytes - 128, nbytes + 128, 2 * nbytes - 128] {
+            let refused = Mailbox::new(memory, offset, 4, FRAME_BYTES).unwrap_err().to_string();
+            assert!(refused.contains("overlap") && refused.contains(&format!("at offset {nbytes}")), "{refused}");
+            assert!(matches!(HeapRing::new(memory, offset, 64, "ring", 64), Err(Error::Invalid(_))));
+        }
+        for offset in [nbytes, nbytes + 4, 2 * nbytes - 4] {
+            assert!(matches!(Doorbell::new(memory, offset), Err(Error::Invalid(_))), "it rings by counting words up");
+        }
+        Mailbox::new(memory, nbytes, 4, FRAME_BYTES).unwrap();
+        Mailbox::new(memory, 0, 4, FRAME_BYTES).unwrap();
+        Mailbox::new(memory, 2 * nbytes, 4, FRAME_BYTES).unwrap();
+    }
+    // Not even where its shape does not stand there any more.
+    region.punch(0, region.nbytes()).unwrap();
+    assert!(matches!(Mailbox::new(&region, nbytes, 2, FRAME_BYTES), Err(Error::Invalid(_))));
+    let client = mailbox.client(None).unwrap();
+    drop(mailbox);
+    assert!(matches!(Mailbox::new(&region, nbytes, 2, FRAME_BYTES), Err(Error::Invalid(_))), "its client has it");
+    drop(client);
+    Mailbox::new(&region, nbytes, 2, FRAME_BYTES).unwrap();
 }
 
 #[test]
@@ -224,17 +233,13 @@ fn impossible_shapes_and_places_are_refused() {
 
 #[test]
 fn a_spoilt_frame_is_an_error_on_both_sides() {
-    let spoils: [(&str, usize, &[u8]); 4] = [
-        ("state", FRAME, &[7]),
-        ("generation", FRAME + 4, &[1]),
-        ("payload bytes", FRAME + 8, &[0xff; 4]),
-        ("kind", FRAME + 12, &[0, 0, 0, 0x80]),
-    ];
+    let spoils: [(&str, usize, &[u8]); 4] =
+        [("state", 0, &[1 << 3 | 7]), ("kind", 0, &[1]), ("generation", 4, &[1]), ("payload bytes", 8, &[0xff; 4])];
     for (what, offset, bytes) in spoils {
         let region = region();
         let (mut client, mut server) = pair(&region);
         client.send(Kind::Task, b"?").unwrap();
-        region.window(offset, bytes.len()).unwrap().copy_from(bytes);
+        write(&region, REQUEST + offset, bytes);
         assert!(matches!(server.recv(&mut no_wait()), Err(Error::Corrupted(_))), "{what} in a request");
 
         let region = self::region();
@@ -242,7 +247,7 @@ fn a_spoilt_frame_is_an_error_on_both_sides() {
         client.send(Kind::Task, b"?").unwrap();
         server.recv(&mut no_wait()).unwrap();
         server.reply(0, b"!").unwrap();
-        region.window(offset, bytes.len()).unwrap().copy_from(bytes);
+        write(&region, REPLY + offset, bytes);
         assert!(matches!(client.poll(), Err(Error::Corrupted(_))), "{what} in a reply");
     }
 }
@@ -251,7 +256,7 @@ fn a_spoilt_frame_is_an_error_on_both_sides() {
 fn a_frame_that_should_be_free_and_is_not_is_an_error() {
     let region = region();
     let (mut client, _server) = pair(&region);
-    region.window(FRAME, 1).unwrap().copy_from(&[1]);
+    write(&region, REPLY, &[1 << 3 | 1]);
     assert!(matches!(client.claim(), Err(Error::Corrupted(_))));
 }
 
@@ -269,8 +274,9 @@ fn a_wrong_count_of_taken_replies_is_an_error_to_the_next_client() {
         client.poll().unwrap().unwrap();
         client.poll().unwrap().unwrap();
         let mailbox = Mailbox::new(&region, 0, 4, FRAME_BYTES).unwrap();
+        drop(client);
         assert_eq!(mailbox.client(None).unwrap().in_flight(), 1);
-        region.window(TAKEN, 1).unwrap().copy_from(&[wrong]);
+        write(&region, TAKEN, &[wrong]);
         // Fewer than there were is believed, as far as the replies are still there: they come again.
         match mailbox.client(None) {
             Ok(client) => assert_eq!(client.in_flight(), 3 - wrong as usize),
@@ -284,7 +290,7 @@ fn frames_of_different_rounds_are_an_error_to_whoever_comes_anew() {
     for frame in 0..4 {
         let region = region();
         let mailbox = Mailbox::new(&region, 0, 4, FRAME_BYTES).unwrap();
-        region.window(FRAME + frame * 128 + 2, 1).unwrap().copy_from(&[5]);
+        write(&region, REQUEST + frame * STRIDE + 2, &[5]);
         assert!(matches!(mailbox.client(None), Err(Error::Corrupted(_))));
         assert!(matches!(mailbox.server(None), Err(Error::Corrupted(_))));
     }
@@ -350,60 +356,33 @@ fn a_server_made_anew_does_not_take_what_was_cancelled() {
 }
 
 #[test]
-fn a_request_that_a_killed_server_has_half_overwritten_fails() {
+fn a_request_that_a_killed_server_was_replying_to_is_received_again() {
     let region = region();
     let (mut client, mut server) = pair(&region);
-    for _ in 0..2 {
-        client.send(Kind::Task, b"?").unwrap();
-    }
+    client.send(Kind::Task, b"whole").unwrap();
     server.recv(&mut no_wait()).unwrap();
-    region.window(REPLYING, 1).unwrap().copy_from(&[1]); // one more than the ticket, as its last act
+    write(&region, REPLY + 8, &[0x55; 60]); // all of its reply but the word, as its last act
     drop(server);
     let mut server = Mailbox::new(&region, 0, 4, FRAME_BYTES).unwrap().server(None).unwrap();
-    assert_eq!(server.recv(&mut no_wait()).unwrap().ticket, 1);
-    let reply = client.poll().unwrap().unwrap();
-    assert_eq!((reply.status, reply.code), (Status::Failed, LOST));
-    assert!(String::from_utf8(reply.payload).unwrap().starts_with("the server was killed"));
+    assert_eq!(server.recv(&mut no_wait()).unwrap().payload.to_vec(), b"whole");
+    server.reply(0, b"done").unwrap();
+    assert_eq!(client.poll().unwrap().unwrap().payload, b"done");
 }
 
 #[test]
-fn claims_are_filled_at_a_time_and_received_in_order() {
+fn several_requests_are_looked_at_before_the_first_is_replied_to() {
     let region = region();
     let (mut client, mut server) = pair(&region);
-    let first = client.claim().unwrap().unwrap();
-    let second = client.claim().unwrap().unwrap();
-    let third = client.claim().unwrap().unwrap();
-    second.payload.copy_from(b"second");
-    assert_eq!(client.submit(second, Kind::Task, 6).unwrap(), 1);
-    assert!(matches!(server.recv(&mut no_wait()), Err(Error::WaitTimeout { .. })), "the first is not there yet");
-    first.payload.copy_from(b"first");
-    assert_eq!(client.submit(first, Kind::Control, 5).unwrap(), 0);
-    client.give_up(third).unwrap();
-    client.send(Kind::Task, b"fourth").unwrap();
-    let mut received = Vec::new();
-    while let Ok(Request { payload, .. }) = server.recv(&mut no_wait()) {
-        received.push(String::from_utf8(payload.to_vec()).unwrap());
+    client.send_many(Kind::Task, [&b"zero"[..], b"one", b"two"]).unwrap();
+    client.cancel(1).unwrap();
+    while server.try_recv().unwrap().is_some() {}
+    let (first, last) = (server.received(0).unwrap(), server.received(2).unwrap());
+    assert_eq!((first.payload.to_vec(), last.payload.to_vec()), (b"zero".to_vec(), b"two".to_vec()));
+    for ticket in [1, 3] {
+        assert!(matches!(server.received(ticket), Err(Error::Misused(_))), "cancelled, or not there");
     }
-    assert_eq!(received, ["first", "second", "fourth"]);
-    for _ in 0..3 {
-        server.reply(0, &[]).unwrap();
-    }
-    let tickets: Vec<_> = std::iter::from_fn(|| client.poll().unwrap()).map(|reply| reply.ticket).collect();
-    assert_eq!(tickets, [0, 1, 3], "what was given up comes to nobody");
-    assert_eq!(client.in_flight(), 0);
-}
-
-#[test]
-fn a_client_made_anew_fills_the_holes_of_the_one_before() {
-    let region = region();
-    let (mut client, mut server) = pair(&region);
-    let _never_filled = client.claim().unwrap().unwrap();
-    client.send(Kind::Task, b"behind it").unwrap();
-    drop(client);
-    let mut client = Mailbox::new(&region, 0, 4, FRAME_BYTES).unwrap().client(None).unwrap();
-    assert_eq!(server.recv(&mut no_wait()).unwrap().ticket, 1);
     server.reply(0, &[]).unwrap();
-    assert_eq!(client.poll().unwrap().unwrap().ticket, 1);
+    assert!(matches!(server.received(0), Err(Error::Misused(_))), "replied to");
 }
 
 #[test]

@@ -221,12 +221,14 @@ proptest! {
                 }
                 // What a client kept goes with it; what it gave up comes to its successor.
                 Step::NewClient => {
+                    drop(client);
                     client = mailbox.client(None).unwrap();
                     model.kept.clear();
                     model.requests.iter_mut().for_each(|sent| sent.given_up = false);
                 }
                 // What a server received and did not reply to is received again.
                 Step::NewServer => {
+                    drop(server);
                     server = mailbox.server(None).unwrap();
                     let unfinished = model.requests.iter_mut().find(|s| !matches!(s.progress, Progress::Finished(..)));
                     model.next = unfinished.map_or(next_ticket, |sent| sent.ticket);

@@ -18,6 +18,18 @@ use simpler_ipc::named::{clean, Record};
 use simpler_ipc::{named_regions, Error, NamedRegion, Region};
 
 /// A name of this test's own, whose file goes with it.
+/// Writes to shared memory.
+fn write(region: &Region, offset: usize, bytes: &[u8]) {
+    // SAFETY: no other thread is at these bytes.
+    unsafe { region.window(offset, bytes.len()).unwrap().copy_from(bytes) }
+}
+
+/// What shared memory holds.
+fn read(region: &Region, offset: usize, nbytes: usize) -> Vec<u8> {
+    // SAFETY: no other thread writes these bytes.
+    unsafe { region.window(offset, nbytes).unwrap().to_vec() }
+}
+
 struct Name(String);
 
 impl Name {
@@ -101,10 +113,10 @@ fn killed(mut child: Child) {
 fn memory_made_under_a_name_is_found_by_it() {
     let name = Name::new();
     let region = Region::create(&name.0, 4096).unwrap();
-    region.window(0, 5).unwrap().copy_from(b"hello");
+    write(&region, 0, b"hello");
     let other = Region::attach(&name.0).unwrap();
     assert_ne!(region.address(), other.address());
-    assert_eq!(other.window(0, 5).unwrap().to_vec(), b"hello");
+    assert_eq!(read(&other, 0, 5), b"hello");
     assert_eq!((region.name(), other.name()), (Some(&*name.0), Some(&*name.0)));
     assert_eq!(Region::anonymous(1, "label").unwrap().name(), None);
     assert_eq!(fs::metadata(name.path()).unwrap().permissions().mode() & 0o7777, 0o600);
@@ -118,7 +130,7 @@ fn the_name_goes_with_its_owner_and_the_memory_with_its_last_user() {
     drop(region);
     assert!(!name.path().exists());
     assert!(matches!(Region::attach(&name.0), Err(Error::RegionNotFound { .. })));
-    other.window(0, 4).unwrap().copy_from(b"kept");
+    write(&other, 0, b"kept");
     drop(other);
     Region::create(&name.0, 4096).unwrap();
 }
@@ -158,7 +170,7 @@ fn what_a_killed_owner_leaves_is_taken_over() {
     let mut child = elsewhere("create", &name);
     assert_eq!(answer(&mut child), "8192 bytes");
     let attached = Region::attach(&name.0).unwrap();
-    attached.window(8000, 4).unwrap().copy_from(b"kept");
+    write(&attached, 8000, b"kept");
     // A zombie, which is dead: nobody has waited for it.
     child.kill().unwrap();
     rustix::process::waitid(WaitId::Pid(Pid::from_child(&child)), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT)
@@ -173,8 +185,8 @@ fn what_a_killed_owner_leaves_is_taken_over() {
     child.wait().unwrap();
     assert!(matches!(Region::attach(&name.0), Err(Error::RegionNotFound { .. })));
     let taken_over = Region::create(&name.0, 4096).unwrap();
-    assert_eq!(taken_over.window(0, 4096).unwrap().to_vec(), [0; 4096]);
-    assert_eq!(attached.window(8000, 4).unwrap().to_vec(), b"kept", "it is other memory");
+    assert_eq!(read(&taken_over, 0, 4096), [0; 4096]);
+    assert_eq!(read(&attached, 8000, 4), b"kept", "it is other memory");
 }
 
 #[test]
@@ -249,7 +261,7 @@ fn attaching_while_the_owner_dies_gives_whole_memory_or_none() {
         child.kill().unwrap();
         loop {
             match Region::attach(&name.0) {
-                Ok(region) => region.window(0, 8192).unwrap().copy_from(&[1; 8192]),
+                Ok(region) => write(&region, 0, &[1; 8192]),
                 Err(Error::RegionNotFound { .. }) => break,
                 Err(other) => panic!("{other}"),
             }

@@ -5,59 +5,56 @@
 use std::cell::UnsafeCell;
 use std::thread;
 
-use simpler_ipc::protocol::frame::{FrameHeader, Kind, Next, Posted, Status, Taking};
+use simpler_ipc::protocol::frame::{Kind, Next, Posted, ReplyHeader, RequestHeader, Status, Taking};
 use simpler_ipc::protocol::ring::{Ring, RingControl};
 use simpler_ipc::protocol::sync::AtomicU64;
 
 /// Miri is a thousand times slower, and looks a thousand times closer.
 const ROUNDS: u64 = if cfg!(miri) { 50 } else { 20_000 };
 
-/// A frame and its payload, which plain accesses read and write.
+/// A frame and its payloads, which plain accesses read and write.
 #[derive(Default)]
 struct Framed {
-    header: FrameHeader,
-    payload: UnsafeCell<[u64; 4]>,
+    request: RequestHeader,
+    asked: UnsafeCell<[u64; 4]>,
+    reply: ReplyHeader,
+    answered: UnsafeCell<[u64; 4]>,
     taking: Taking,
 }
 
-// SAFETY: the header's word decides who touches the payload, which is what is tested.
+// SAFETY: the headers' words decide who touches the payloads, which is what is tested.
 unsafe impl Sync for Framed {}
 
-impl Framed {
-    fn payload(&self) -> *mut [u64; 4] {
-        self.payload.get()
-    }
-}
-
 #[test]
-fn a_frame_hands_its_payload_back_and_forth() {
-    let framed = Framed::default();
+fn a_frame_hands_its_payloads_back_and_forth() {
+    let framed = &Framed::default();
     thread::scope(|scope| {
         scope.spawn(|| {
             for generation in 0..ROUNDS {
                 loop {
-                    match framed.header.peek(generation, 32).unwrap() {
+                    match framed.request.peek(generation, 32).unwrap() {
                         Next::Nothing => thread::yield_now(),
-                        Next::Request(_) if framed.taking.take(generation, &framed.header, generation) => break,
+                        Next::Request(_) if framed.taking.take(generation, &framed.request, generation) => break,
                         other => panic!("{other:?} was never posted"),
                     }
                 }
-                // SAFETY: a frame that is TASK_READY is the server's.
-                let payload = unsafe { &mut *framed.payload() };
-                assert_eq!(*payload, [generation; 4]);
-                *payload = [generation + 1; 4];
-                framed.header.finish(generation, Status::Ok, 0, 32);
+                // SAFETY: while a frame is TASK_READY the server reads the request and writes the reply.
+                unsafe {
+                    assert_eq!(*framed.asked.get(), [generation; 4]);
+                    *framed.answered.get() = [generation + 1; 4];
+                }
+                framed.reply.finish(&framed.request, generation, Status::Ok, 0, 32);
             }
         });
         for generation in 0..ROUNDS {
-            // SAFETY: a frame that is IDLE, or TASK_DONE and read, is the client's.
-            unsafe { *framed.payload() = [generation; 4] };
-            framed.header.post(generation, Posted { kind: Kind::Task, nbytes: 32 });
-            while framed.header.finished(generation, 32).unwrap().is_none() {
+            // SAFETY: in a frame that is IDLE, or TASK_DONE and read, the client writes the request.
+            unsafe { *framed.asked.get() = [generation; 4] };
+            framed.request.post(generation, Posted { kind: Kind::Task, nbytes: 32 });
+            while framed.reply.finished(generation, 32).unwrap().is_none() {
                 thread::yield_now();
             }
-            // SAFETY: a frame that is TASK_DONE is the client's to read.
-            assert_eq!(unsafe { *framed.payload() }, [generation + 1; 4]);
+            // SAFETY: in a frame that is TASK_DONE the client reads the reply.
+            assert_eq!(unsafe { *framed.answered.get() }, [generation + 1; 4]);
         }
     });
 }

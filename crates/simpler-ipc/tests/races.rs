@@ -73,7 +73,20 @@ fn main() {
         let mut request = address.to_ne_bytes().to_vec();
         request.push(round as u8);
         let ticket = loop {
-            if let Some(ticket) = client.send(Kind::Task, &request).unwrap() {
+            let posted = match round % 3 {
+                // In its frame, which another thread may fill or let go of.
+                0 => client.claim().unwrap().map(|mut claim| {
+                    if round % 60 == 0 {
+                        let filling = thread::spawn(move || claim.copy_from(b"never sent").unwrap());
+                        filling.join().unwrap(); // it was dropped there
+                        claim = client.claim().unwrap()?;
+                    }
+                    claim.copy_from(&request).unwrap();
+                    Some(client.submit(claim, Kind::Task, request.len()).unwrap())
+                }),
+                _ => client.send(Kind::Task, &request).unwrap().map(Some),
+            };
+            if let Some(Some(ticket)) = posted {
                 break ticket;
             }
             client.wait(&mut patience()).unwrap();
@@ -86,10 +99,65 @@ fn main() {
         }
     }
     let last = client.call(Kind::Shutdown, b"", &mut patience()).unwrap();
-    assert_eq!(last.ticket, ROUNDS);
+    assert!(last.ticket > ROUNDS, "what was dropped had tickets, too");
     assert_eq!(take_replies(&mut client, &mut sent), ROUNDS);
     serving.join().unwrap();
     assert_eq!(ring.live(), 0);
+    against_the_protocol();
+}
+
+/// A block that is sent, written to, released and allocated again, while the server reads it: there is no saying what it
+/// reads, but all of it is safe code, and so no data race.
+#[cfg(all(target_os = "linux", not(loom)))]
+fn against_the_protocol() {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::sync::Arc;
+    use std::thread;
+
+    use simpler_ipc::{Block, HeapRing, Kind, Mailbox, Patience, Region};
+
+    const BLOCK: usize = 200;
+    const ROUNDS: u8 = 200;
+    let lane = Region::anonymous(Mailbox::required_bytes(1, 64).unwrap(), "lane").unwrap();
+    let heap = Region::anonymous(HeapRing::required_bytes(4096, 64).unwrap(), "heap").unwrap();
+    let mailbox = Mailbox::new(&lane, 0, 1, 64).unwrap();
+    let (mut client, mut server) = (mailbox.client(None).unwrap(), mailbox.server(None).unwrap());
+    let ring = Arc::new(HeapRing::poisoning(&heap, 0, 4096, "races", 64).unwrap());
+    let mut block = Block::alloc(&ring, BLOCK, &mut Patience::forever()).unwrap();
+    client.send(Kind::Task, &block.reference()).unwrap();
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let request = server.try_recv().unwrap().unwrap();
+            for _ in 0..ROUNDS {
+                let payload = ring.received(&request).unwrap();
+                assert_eq!(payload.to_vec().len(), BLOCK);
+                assert_eq!(payload.read::<[u8; BLOCK]>().unwrap().len(), BLOCK);
+            }
+            done.store(true, Ordering::Relaxed);
+        });
+        while !done.load(Ordering::Relaxed) {
+            block.copy_from(&[1; BLOCK]);
+        }
+    });
+    let address = block.as_mut_ptr() as usize;
+    done.store(false, Ordering::Relaxed);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            for _ in 0..ROUNDS {
+                ring.release(address).unwrap();
+                // It may have been written to meanwhile, which a ring that poisons says once.
+                let again = ring.try_alloc(BLOCK).or_else(|_| ring.try_alloc(BLOCK));
+                if !matches!(again, Ok(Some(again)) if again == address) {
+                    break;
+                }
+            }
+            done.store(true, Ordering::Relaxed);
+        });
+        while !done.load(Ordering::Relaxed) {
+            block.copy_from(&[2; BLOCK]);
+        }
+    });
 }
 
 #[cfg(not(all(target_os = "linux", not(loom))))]

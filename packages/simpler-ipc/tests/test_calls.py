@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import signal
 import threading
@@ -167,6 +168,33 @@ def test_a_frame_is_only_the_clients_inside_the_block(client: MailboxClient) -> 
         _ = frame.payload
     with pytest.raises(RuntimeError, match="entered once"), frame:
         pass
+
+
+def test_a_view_of_a_frame_is_dead_after_the_block(client: MailboxClient) -> None:
+    with client.request() as frame:
+        view = frame.payload
+        view[:2] = b"ab"
+        frame.nbytes = 2
+    with pytest.raises(ValueError, match="released memoryview"):
+        view[0] = 0
+    client.wait()
+    assert [reply.payload for reply in client.poll_many()] == [b"ba"]
+
+
+def test_a_frame_with_an_array_of_it_left_is_not_sent_and_comes_back_with_the_array(client: MailboxClient) -> None:
+    free = client.free
+    with pytest.raises(BufferError, match="nothing was sent: views of the frame exist"), client.request() as frame:
+        array = np.frombuffer(frame, "uint8")
+    assert frame.ticket is None
+    array[:] = 1  # harms nobody: the frame is not in use
+    with contextlib.suppress(ZeroDivisionError), client.request() as frame:
+        other = np.frombuffer(frame, "uint8")
+        other[0] = 1 // 0
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(client.call, TASK, b"behind them")
+        del array, other
+        assert waiting.result().result() == b"meht dniheb"
+    assert (client.in_flight, client.poll(), client.free) == (0, None, free)
 
 
 def test_others_call_while_a_frame_is_being_filled_and_get_their_answer_after_it(client: MailboxClient) -> None:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import gc
 import os
 import pathlib
+import pickle
 import subprocess
 import sys
+import threading
 from array import array
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,11 +19,13 @@ from simpler_ipc import (
     CONTROL,
     SHUTDOWN,
     TASK,
+    Corrupted,
     Doorbell,
     FrameTooLarge,
     IpcError,
     Mailbox,
     MailboxServer,
+    Misused,
     Peer,
     Region,
     WaitTimeout,
@@ -163,15 +168,15 @@ def test_what_does_not_fit_changes_nothing() -> None:
 def test_calls_out_of_turn_are_errors() -> None:
     box = mailbox()
     client, server = box.client(), box.server()
-    with pytest.raises(IpcError, match="reserve"):
+    with pytest.raises(Misused, match="reserve"):
         client.post(TASK, 0)
-    with pytest.raises(IpcError, match="no request in flight"):
+    with pytest.raises(Misused, match="no request in flight"):
         client.wait()
-    with pytest.raises(IpcError, match="without a request"):
+    with pytest.raises(Misused, match="without a request"):
         server.reply()
     client.send(TASK, b"")
     server.recv()
-    with pytest.raises(IpcError, match="none is replied to"):
+    with pytest.raises(Misused, match="none is replied to"):
         server.recv()
 
 
@@ -230,16 +235,74 @@ def test_one_doorbell_tells_of_replies_from_many_children(fork: Fork) -> None:
 
 
 def test_views_of_frames_keep_the_memory_when_all_else_is_gone() -> None:
-    box = mailbox()
+    box = mailbox(depth=2)
     client, server = box.client(), box.server()
     frame = client.reserve()
     assert frame is not None
     frame[:4] = b"kept"
     client.post(TASK, 4)
     payload = server.recv(0).payload
-    del box, client, server
-    gc.collect()
-    assert (bytes(payload), bytes(frame[:4])) == (b"kept", b"kept")
+    with client.request(timeout=0) as request:
+        view = request.payload
+        view[:4] = b"also"
+        del box, client, server
+        gc.collect()
+        assert (bytes(payload), bytes(view[:4])) == (b"kept", b"also")
+
+
+def test_a_client_let_go_of_with_a_frame_reserved_has_a_successor_once_the_frames_views_are_gone() -> None:
+    box = mailbox(depth=2)
+    client = box.client()
+    view = client.reserve()
+    del client
+    with pytest.raises(Misused, match="claimed"):
+        box.client()
+    del view
+    assert box.client().free == 2
+
+
+def test_a_view_of_a_reserved_frame_is_dead_once_it_is_posted() -> None:
+    box = mailbox(depth=2)
+    client, server = box.client(), box.server()
+    first, second = client.reserve(), client.reserve()
+    assert first is not None
+    assert second is not None
+    first[:4] = b"sent"
+    client.post(TASK, 4)
+    for view in (first, second):
+        with pytest.raises(ValueError, match="released memoryview"):
+            view[0] = 0
+    frame = client.reserve()
+    assert frame is not None
+    client.send(TASK, b"in its place")
+    with pytest.raises(ValueError, match="released memoryview"):
+        _ = frame[0]
+    assert [bytes(server.recv(0).payload) for _ in range(2)] == [b"sent", b"in its place"]
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        pytest.param(lambda frame: np.frombuffer(frame, "uint8"), id="array"),
+        pytest.param(lambda frame: frame[2:], id="slice"),
+        pytest.param(lambda frame: frame.cast("I"), id="cast"),
+    ],
+)
+def test_a_frame_of_which_a_view_is_left_is_not_posted(made: Callable[[memoryview], Any]) -> None:
+    box = mailbox()
+    client, server = box.client(), box.server()
+    frame = client.reserve()
+    assert frame is not None
+    frame[:4] = b"here"
+    view = made(frame)
+    for hand_over in (lambda: client.post(TASK, 4), lambda: client.send(TASK, b"else"), lambda: client.call(TASK, b"")):
+        with pytest.raises(BufferError, match="nothing was sent: views of the frame exist"):
+            hand_over()
+    with pytest.raises(WaitTimeout):
+        server.recv(0)
+    del view
+    assert client.post(TASK, 4) == 0
+    assert bytes(server.recv(0).payload) == b"here"
 
 
 def test_a_view_released_by_its_user_is_made_anew() -> None:
@@ -295,8 +358,69 @@ def test_spoilt_memory_is_an_error_not_a_crash() -> None:
     client, server = box.client(), box.server()
     client.send(TASK, b"?")
     region.numpy("uint32", 1, offset=640 + 8)[0] = 1 << 30
-    with pytest.raises(IpcError, match=r"corrupted.*payload bytes"):
+    with pytest.raises(Corrupted, match=r"corrupted.*payload bytes") as caught:
         server.recv(0)
+    assert isinstance(caught.value, IpcError)
+    again = pickle.loads(pickle.dumps(caught.value))
+    assert (type(again), str(again)) == (Corrupted, str(caught.value))
+
+
+def test_a_second_client_or_server_is_refused_by_name_while_the_first_lives(fork: Fork) -> None:
+    box = mailbox()
+    client = box.client()
+    ready, tell = os.pipe()
+
+    def stay() -> None:
+        server = box.server()
+        with pytest.raises(Misused, match=f"process {os.getppid()} is the client of this mailbox and lives"):
+            box.client()
+        os.write(tell, b"x")
+        threading.Event().wait()
+        server.recv()
+
+    first = fork(stay)
+    assert os.read(ready, 1) == b"x"
+    with pytest.raises(Misused, match=f"process {first.pid} is the server of this mailbox and lives"):
+        box.server()
+    with pytest.raises(Misused, match=rf"this process \({os.getpid()}\) has a client of this mailbox already"):
+        box.client()
+    first.kill()
+    first.wait()
+    client.watch(fork(lambda: echo(box.server())))
+    assert client.call(TASK, b"abc").payload == b"cba"
+    client.send(SHUTDOWN, b"")
+    del client
+    assert box.client().in_flight <= 1
+    os.close(ready)
+    os.close(tell)
+
+
+def test_a_forked_child_may_not_use_its_parents_client_and_the_parent_goes_on(fork: Fork) -> None:
+    box = mailbox(depth=2)
+    client, server = box.client(), box.server()
+    client.send(TASK, b"abc")
+    notifier = client.notifier()
+
+    def child() -> None:
+        for use in (
+            lambda: client.send(TASK, b""),
+            client.poll,
+            client.reserve,
+            lambda: client.cancel(0),
+            lambda: client.call(TASK, b"", timeout=5),
+            lambda: client.wait(timeout=5),
+            lambda: server.recv(timeout=5),
+            server.reply,
+            notifier.arm,
+            notifier.clear,
+        ):
+            with pytest.raises(Misused, match=f"belongs to process {os.getppid()}"):
+                use()
+
+    assert fork(child).wait().exit_status == 0
+    assert bytes(server.recv(timeout=5)) == b"abc"
+    server.reply(0, b"cba")
+    assert [reply.payload for reply in client.poll_many()] == [b"cba"]
 
 
 def test_two_shapes_cannot_share_a_place() -> None:

@@ -232,10 +232,12 @@ class AgainstAModel(RuleBasedStateMachine):
     def another_client(self) -> None:
         del self.entries[: self.kept]  # gone with the one that took them
         self.kept = 0
+        del self.client
         self.client = self.box.client()
 
     @rule()
     def another_server(self) -> None:
+        del self.server
         self.server = self.box.server()
         self.next = self.oldest  # what was not replied to is received again
 

@@ -25,6 +25,21 @@ def test_the_readme_example_runs() -> None:
     assert printed.stdout == "5.0\n"
 
 
+WITHOUT_THE_LOCK = """
+import sysconfig
+sysconfig.get_config_vars()["Py_GIL_DISABLED"] = 1
+try:
+    import simpler_ipc
+except ImportError as error:
+    print(error)
+"""
+
+
+def test_a_python_without_the_global_lock_is_refused_by_name() -> None:
+    printed = subprocess.run([sys.executable, "-c", WITHOUT_THE_LOCK], check=True, capture_output=True, text=True)
+    assert "simpler_ipc does not support free-threaded Python" in printed.stdout
+
+
 def annotated(statements: list[ast.stmt]) -> list[str]:
     return [
         item.target.id for item in statements if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name)

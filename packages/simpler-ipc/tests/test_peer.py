@@ -229,7 +229,7 @@ def test_a_child_forked_beside_a_watcher_watches_on_its_own(fork: Fork, threads:
         assert threads() == 2, "this one, and that which ends it with its parent"
         os.write(tell, b"x")
         with pytest.raises(PeerDied) as caught:
-            client.wait()
+            waits.harvest()
         assert (caught.value.pid, caught.value.signal) == (victim.pid, None), "a sibling's signal is not for us to know"
         waits.close()
 

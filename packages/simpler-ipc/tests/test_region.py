@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pathlib
 import pickle
@@ -127,8 +128,14 @@ def test_a_child_shares_memory_made_before_the_fork_at_the_same_address(fork: Fo
 
 
 def test_a_descriptor_that_is_no_region_is_refused(tmp_path: pathlib.Path) -> None:
-    with (tmp_path / "file").open("w+b") as file, pytest.raises((ValueError, OSError)):
+    with (tmp_path / "file").open("w+b") as file, pytest.raises(ValueError, match=r"no region: .*"):
         Region.from_fd(file.fileno())
+    directory, (reading, writing) = os.open(tmp_path, os.O_RDONLY), os.pipe()
+    for fd, kind in ((directory, "a directory"), (reading, "a pipe")):
+        with pytest.raises(ValueError, match=f"the file descriptor is no region: it is {kind}, not shared memory"):
+            Region.from_fd(fd)
+    for fd in (directory, reading, writing):
+        os.close(fd)
     unsealed = os.memfd_create("unsealed", os.MFD_ALLOW_SEALING)
     os.ftruncate(unsealed, 4096)
     with pytest.raises(ValueError, match="shrink"):
@@ -138,6 +145,20 @@ def test_a_descriptor_that_is_no_region_is_refused(tmp_path: pathlib.Path) -> No
         Region.from_fd(unsealed)
     with pytest.raises(ValueError, match="-1"):
         Region.from_fd(-1)
+
+
+def test_memory_that_cannot_be_written_is_refused() -> None:
+    with Region(4096) as region:
+        reading = os.open(f"/proc/self/fd/{region.fd}", os.O_RDONLY)
+        with pytest.raises(ValueError, match="no region: it is not open for reading and writing"):
+            Region.from_fd(reading)
+        os.close(reading)
+    read_only = os.memfd_create("read-only", os.MFD_ALLOW_SEALING)
+    os.ftruncate(read_only, 4096)
+    fcntl.fcntl(read_only, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_WRITE)
+    with pytest.raises(ValueError, match="no region: it is sealed against writing"):
+        Region.from_fd(read_only)
+    os.close(read_only)
 
 
 def test_punched_memory_reads_as_zero_and_is_given_back() -> None:

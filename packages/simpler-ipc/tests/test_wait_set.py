@@ -130,6 +130,7 @@ def test_a_removed_client_keeps_its_replies() -> None:
 
 
 def test_a_client_that_waits_elsewhere_is_refused() -> None:
-    wait_set, boxes, _ = lanes(1)
+    wait_set, _, _ = lanes(1)
+    _, _, clients = lanes(1)
     with pytest.raises(ValueError, match="waits elsewhere"):
-        wait_set.add(boxes[0].client())
+        wait_set.add(clients[0])

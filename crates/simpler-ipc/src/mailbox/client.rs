@@ -3,82 +3,60 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use super::calls::Call;
+use super::claim::{Claim, ClientSide};
 use super::reply::{Reply, ReplyView};
 use super::ringer::Ringer;
-use super::waiters::{LaneWaiter, Progress, ReplyWaiter};
-use super::{Found, Lane, Turn};
+use super::side::Role;
+use super::waiters::{LaneWaiter, ReplyWaiter};
+use super::Lane;
 use crate::doorbell::Doorbell;
 use crate::error::{Error, Result};
 use crate::peer::Peer;
-use crate::protocol::frame::{Kind, Posted, State};
-use crate::protocol::lane::LaneHeader;
+use crate::protocol::frame::{Finished, Kind, Posted, Status};
+use crate::protocol::progress::Progress;
 use crate::protocol::sync::Ordering;
-use crate::region::Window;
+use crate::protocol::turn::{scan_as_client, Turn};
 use crate::spin::Spin;
 use crate::wait::Patience;
-
-/// A frame that is being filled: its place in the lane is taken.
-#[derive(Debug)]
-#[must_use = "the server waits for it until it is submitted or given up"]
-pub struct Claim {
-    turn: Turn,
-    /// The whole payload of the frame.
-    pub payload: Window,
-}
-
-impl Claim {
-    /// The frame's number, from 0 to depth - 1.
-    pub fn frame(&self) -> usize {
-        self.turn.frame
-    }
-}
-
-/// A request whose reply goes to a call, not to `poll`.
-#[derive(Debug)]
-struct Call {
-    ticket: u64,
-    reply: Option<Reply>,
-    /// Nobody waits for it any more.
-    abandoned: bool,
-}
 
 /// See the module's text.
 #[derive(Debug)]
 pub struct MailboxClient {
-    lane: Arc<Lane>,
+    pub(super) lane: Arc<Lane>,
     /// The next request.
-    next: Turn,
+    pub(super) next: Turn,
     /// The oldest request whose reply is not taken.
-    oldest: Turn,
-    server: Ringer,
-    waiter: Arc<ReplyWaiter>,
-    calls: Vec<Call>,
+    pub(super) oldest: Turn,
+    pub(super) server: Ringer,
+    pub(super) waiter: Arc<ReplyWaiter>,
+    /// Its claims have it, too.
+    pub(super) side: Arc<ClientSide>,
+    pub(super) calls: Vec<Call>,
     /// Replies to other requests that a call came across.
-    kept: VecDeque<Reply>,
+    pub(super) kept: VecDeque<Reply>,
 }
 
 impl MailboxClient {
     pub(super) fn new(lane: Arc<Lane>, doorbell: Option<&Doorbell>) -> Result<Self> {
+        let side = Arc::new(ClientSide::claim(&lane)?);
         let taken = lane.header().taken.load(Ordering::Acquire);
-        let frames = lane.scan(|turn, state| state == State::TaskDone && turn.ticket < taken)?;
+        let frames = scan_as_client(lane.depth, |frame| lane.frame(frame).word(), taken)?;
         let oldest = frames[0].turn;
-        if oldest.ticket != taken {
-            return Err(Error::Corrupted(format!(
-                "{taken} replies were taken from a mailbox whose oldest request is number {}",
-                oldest.ticket
-            )));
-        }
-        let is_posted = |found: &Found| found.state.is_some_and(|state| state != State::Idle);
-        let next = frames.iter().rfind(|found| is_posted(found)).map_or(oldest, |last| last.turn.next(lane.depth));
-        let (own, other) = (LaneHeader::replies, LaneHeader::requests);
-        let waiter = LaneWaiter::new(lane.clone(), own, other, doorbell, Spin::new())?;
-        let waiter = Arc::new(ReplyWaiter { waiter, progress: Progress::at(next, oldest) });
-        let server = Ringer::new(LaneHeader::requests);
+        let next = frames.iter().rfind(|found| found.is_posted()).map_or(oldest, |last| last.turn.next(lane.depth));
+        let waiter = LaneWaiter::new(lane.clone(), Role::Client, doorbell, Spin::new())?;
+        let waiter = Arc::new(ReplyWaiter { waiter, progress: Progress::at(next.ticket, oldest.ticket) });
+        let server = Ringer::new(Role::Client.other());
         let (calls, kept) = (Vec::new(), VecDeque::new());
-        let mut client = MailboxClient { lane, next, oldest, server, waiter, calls, kept };
+        let mut client = MailboxClient { lane, next, oldest, server, waiter, side, calls, kept };
         // A predecessor was killed between taking a place in the lane and posting: the server waits for that frame.
-        for hole in frames.iter().filter(|found| !is_posted(found) && found.turn.ticket < next.ticket) {
-            client.give_up_turn(hole.turn)?;
+        for hole in frames.iter().filter(|found| !found.is_posted() && found.turn.ticket < next.ticket) {
+            client.side.give_up(hole.turn);
+            client.flush()?;
+        }
+        // Or between posting and ringing: the server sleeps. What is wrong with its doorbell, the first request tells.
+        if client.side.follows_dead() {
+            let _ = client.flush();
         }
         Ok(client)
     }
@@ -105,25 +83,30 @@ impl MailboxClient {
     /// [`Error::Corrupted`].
     #[inline]
     pub fn claim(&mut self) -> Result<Option<Claim>> {
-        let Some(turn) = self.claim_turn()? else { return Ok(None) };
-        let payload = self.lane.window(turn.frame, self.lane.frame_bytes)?;
-        Ok(Some(Claim { turn, payload }))
+        Ok(self.claim_turn()?.map(|turn| Claim::new(turn, &self.side)))
+    }
+
+    /// The place of a claim of this client.
+    fn turn_of(&self, claim: &Claim) -> Result<Turn> {
+        claim.turn_for(&self.side).ok_or_else(|| {
+            Error::Misused("a claim is for the client that gave it: submit it there, or drop it".to_owned())
+        })
     }
 
     /// Hands a claimed frame, whose first `nbytes` are the request, to the server: its ticket. On an error nothing was
     /// sent, and the claim is given up.
     ///
     /// # Errors
-    /// [`Error::FrameTooLarge`]; [`Error::Misused`] if the server waits at a doorbell that this process has not mapped.
+    /// [`Error::FrameTooLarge`]; [`Error::Misused`] if the claim is another client's, or if the server waits at a
+    /// doorbell that this process has not mapped.
     pub fn submit(&mut self, claim: Claim, kind: Kind, nbytes: usize) -> Result<u64> {
-        let turn = claim.turn;
-        if let Err(error) = self.lane.check_fits(nbytes).and_then(|()| self.server.refresh(&self.lane)) {
-            // What was wrong with the doorbell, if it was that, is the same here.
-            let _ = self.give_up(claim);
-            return Err(error);
-        }
-        self.lane.frame(turn.frame).post(turn.generation, Posted { kind, nbytes });
-        self.flush()?;
+        self.side.check()?;
+        let turn = self.turn_of(&claim)?;
+        self.lane.check_fits(nbytes)?;
+        self.server.refresh(&self.lane)?;
+        claim.into_posted();
+        self.lane.frame(turn.frame).request.post(turn.generation, Posted { kind, nbytes });
+        self.ring()?;
         Ok(turn.ticket)
     }
 
@@ -135,29 +118,35 @@ impl MailboxClient {
     /// # Errors
     /// As [`MailboxClient::submit`].
     pub unsafe fn submit_raw(&mut self, claim: Claim, kind: Kind, payload: *const u8, nbytes: usize) -> Result<u64> {
-        if nbytes <= self.lane.frame_bytes {
-            // SAFETY: the caller's promise.
-            unsafe { self.lane.fill(claim.turn.frame, payload, nbytes)? };
-        }
+        self.side.check()?;
+        let turn = self.turn_of(&claim)?;
+        // SAFETY: the caller's promise.
+        unsafe { self.lane.fill(self.lane.request_address(turn.frame), payload, nbytes)? };
         self.submit(claim, kind, nbytes)
     }
 
-    /// Hands a claimed frame over with nothing to do.
+    /// Hands a claimed frame over with nothing to do, as dropping it does.
     ///
     /// # Errors
     /// [`Error::Misused`] as for [`MailboxClient::submit`]; it is given up all the same.
     pub fn give_up(&mut self, claim: Claim) -> Result<()> {
-        self.give_up_turn(claim.turn)
+        self.side.check()?;
+        self.turn_of(&claim)?;
+        drop(claim);
+        self.ring()
     }
 
-    fn give_up_turn(&mut self, turn: Turn) -> Result<()> {
-        self.lane.frame(turn.frame).give_up(turn.generation);
-        self.calls.push(Call { ticket: turn.ticket, reply: None, abandoned: true });
-        self.server.ring(&self.lane)
+    /// Claims that were dropped are requests that nobody waits for. They were written down before their frames were
+    /// handed over: whoever has found one cancelled finds it here.
+    #[cold]
+    fn learn_given_up(&mut self) {
+        let given_up = self.side.take_given_up();
+        self.calls.extend(given_up.into_iter().map(|ticket| Call::new(ticket, true)));
     }
 
     #[inline]
     fn claim_turn(&mut self) -> Result<Option<Turn>> {
+        self.side.check()?;
         if self.free() == 0 {
             self.drop_abandoned()?;
             if self.free() == 0 {
@@ -165,11 +154,11 @@ impl MailboxClient {
             }
         }
         let turn = self.next;
-        if !self.lane.frame(turn.frame).is_idle(turn.generation) {
+        if !self.lane.frame(turn.frame).reply.is_before(turn.generation) {
             return Err(Error::Corrupted(format!("the frame for ticket {} should be idle and is not", turn.ticket)));
         }
         self.next = turn.next(self.lane.depth);
-        self.waiter.progress.set_begun(self.next);
+        self.waiter.progress.set_begun(self.next.ticket);
         Ok(Some(turn))
     }
 
@@ -194,7 +183,7 @@ impl MailboxClient {
     pub unsafe fn send_raw(&mut self, kind: Kind, payload: *const u8, nbytes: usize) -> Result<Option<u64>> {
         // SAFETY: the caller's promise.
         let Some(ticket) = (unsafe { self.queue_raw(kind, payload, nbytes) })? else { return Ok(None) };
-        self.flush()?;
+        self.ring()?;
         Ok(Some(ticket))
     }
 
@@ -212,8 +201,8 @@ impl MailboxClient {
         self.server.refresh(&self.lane)?;
         let Some(turn) = self.claim_turn()? else { return Ok(None) };
         // SAFETY: the caller's promise.
-        unsafe { self.lane.fill(turn.frame, payload, nbytes)? };
-        self.lane.frame(turn.frame).post(turn.generation, Posted { kind, nbytes });
+        unsafe { self.lane.fill(self.lane.request_address(turn.frame), payload, nbytes)? };
+        self.lane.frame(turn.frame).request.post(turn.generation, Posted { kind, nbytes });
         Ok(Some(turn.ticket))
     }
 
@@ -223,6 +212,13 @@ impl MailboxClient {
     /// [`Error::Misused`] if it waits at a doorbell that this process has not mapped.
     #[inline]
     pub fn flush(&mut self) -> Result<()> {
+        self.side.check()?;
+        self.ring()
+    }
+
+    /// The same, by whoever has seen that this side is this process's.
+    #[inline]
+    fn ring(&mut self) -> Result<()> {
         self.server.ring(&self.lane)
     }
 
@@ -254,13 +250,14 @@ impl MailboxClient {
     /// # Errors
     /// [`Error::Misused`] if no request with that ticket is in flight.
     pub fn cancel(&mut self, ticket: u64) -> Result<bool> {
+        self.side.check()?;
         if ticket < self.oldest.ticket || ticket >= self.next.ticket {
             return Err(Error::Misused(format!("no request with ticket {ticket} is in flight")));
         }
         let turn = Turn::at(ticket, self.lane.depth);
-        let cancelled = self.lane.header().taking.cancel(ticket, self.lane.frame(turn.frame), turn.generation);
+        let cancelled = self.lane.header().taking.cancel(ticket, self.lane.frame(turn.frame).request, turn.generation);
         if cancelled {
-            self.server.ring(&self.lane)?;
+            self.ring()?;
         }
         Ok(cancelled)
     }
@@ -278,7 +275,10 @@ impl MailboxClient {
 
     /// The next reply that a call came across and kept for `poll`.
     pub fn poll_kept(&mut self) -> Option<Reply> {
-        self.kept.pop_front()
+        match self.side.check() {
+            Ok(()) => self.kept.pop_front(),
+            Err(_) => None, // said by whatever asks the lane next
+        }
     }
 
     /// As [`MailboxClient::poll`], reading the reply in its frame, which is freed afterwards. Kept replies
@@ -288,76 +288,14 @@ impl MailboxClient {
     /// [`Error::Corrupted`].
     #[inline]
     pub fn poll_with<T>(&mut self, take: impl FnOnce(ReplyView<'_>) -> T) -> Result<Option<T>> {
-        while self.is_call(self.oldest.ticket) {
-            if !self.sort_oldest()? {
-                return Ok(None);
+        self.side.check()?;
+        loop {
+            let Some(finished) = self.oldest_reply()? else { return Ok(None) };
+            if !self.is_call(self.oldest.ticket) {
+                return Ok(Some(self.take_oldest(finished, take)));
             }
+            self.sort_oldest(finished);
         }
-        self.take_oldest(take)
-    }
-
-    /// From now on the reply to `ticket`, just sent, is for [`MailboxClient::take_reply`], and not for `poll`.
-    pub fn expect_reply(&mut self, ticket: u64) {
-        self.calls.push(Call { ticket, reply: None, abandoned: false });
-    }
-
-    /// The reply to a call, if it is there. Replies that come before it are put where they belong.
-    ///
-    /// # Errors
-    /// [`Error::Corrupted`]; [`Error::Misused`] if no call has that ticket.
-    pub fn take_reply(&mut self, ticket: u64) -> Result<Option<Reply>> {
-        self.take_reply_with(ticket, |view| view.to_reply(), |reply| reply)
-    }
-
-    /// As [`MailboxClient::take_reply`], reading the reply in its frame if it is still there.
-    ///
-    /// # Errors
-    /// As [`MailboxClient::take_reply`].
-    pub fn take_reply_with<T>(
-        &mut self,
-        ticket: u64,
-        in_frame: impl FnOnce(ReplyView<'_>) -> T,
-        kept: impl FnOnce(Reply) -> T,
-    ) -> Result<Option<T>> {
-        let Some(call) = self.calls.iter().position(|call| call.ticket == ticket) else {
-            return Err(Error::Misused(format!("no call with ticket {ticket} is in flight")));
-        };
-        if let Some(reply) = self.calls[call].reply.take() {
-            self.calls.swap_remove(call);
-            return Ok(Some(kept(reply)));
-        }
-        while self.oldest.ticket < ticket {
-            if !self.sort_oldest()? {
-                return Ok(None);
-            }
-        }
-        let taken = self.take_oldest(in_frame)?;
-        if taken.is_some() {
-            self.calls.retain(|call| call.ticket != ticket);
-        }
-        Ok(taken)
-    }
-
-    /// Nobody waits for a call's reply any more: it is cancelled if the server has not taken it, and its reply dropped.
-    ///
-    /// # Errors
-    /// As [`MailboxClient::cancel`].
-    pub fn abandon(&mut self, ticket: u64) -> Result<()> {
-        let Some(call) = self.calls.iter().position(|call| call.ticket == ticket) else { return Ok(()) };
-        if self.calls[call].reply.is_some() {
-            self.calls.swap_remove(call);
-            return Ok(());
-        }
-        self.calls[call].abandoned = true;
-        self.cancel(ticket).map(|_| ())
-    }
-
-    /// Takes the oldest reply, if it is there, out of its frame and keeps it for whom it is for: whether it was there.
-    ///
-    /// # Errors
-    /// [`Error::Corrupted`].
-    pub fn make_room(&mut self) -> Result<bool> {
-        self.sort_oldest()
     }
 
     /// Posts a request and waits for its reply. Replies to other requests that come meanwhile are kept for `poll`.
@@ -389,65 +327,58 @@ impl MailboxClient {
             }
             self.make_room()?;
         };
+        if self.oldest.ticket == ticket && !patience.only_looks() {
+            let Turn { frame, generation, .. } = self.oldest;
+            let reply = self.lane.frame(frame).reply;
+            if self.waiter.waiter.watched.doorbell().spin().glance(|| !reply.is_before(generation)) {
+                if let Some(finished) = self.oldest_reply()? {
+                    return Ok(self.take_oldest(finished, take));
+                }
+            }
+        }
         loop {
             if let Err(error) = self.waiter.wait_for(ticket, patience) {
-                self.calls.push(Call { ticket, reply: None, abandoned: true });
+                self.calls.push(Call::new(ticket, true));
                 self.cancel(ticket)?;
                 return Err(error);
             }
-            while self.oldest.ticket < ticket && self.sort_oldest()? {}
+            while self.oldest.ticket < ticket && self.make_room()? {}
             // It is not there only where what came before it has ended the wait.
-            if self.oldest.ticket == ticket && self.lane.frame(self.oldest.frame).is_done(self.oldest.generation) {
-                let taken = self.take_oldest(take)?;
-                return taken.ok_or_else(|| Error::Corrupted(format!("the reply to request {ticket} is gone again")));
+            if self.oldest.ticket == ticket {
+                if let Some(finished) = self.oldest_reply()? {
+                    return Ok(self.take_oldest(finished, take));
+                }
             }
         }
     }
 
-    #[inline]
-    fn is_call(&self, ticket: u64) -> bool {
-        !self.calls.is_empty() && self.calls.iter().any(|call| call.ticket == ticket)
-    }
-
-    /// The oldest reply, if it is there, taken out of its frame.
-    // Always: a result that is handed back through memory waits there for the stores before it to leave the CPU.
+    /// What the oldest reply says, if it is there. Whoever asks has seen that this side is this process's.
     #[inline(always)]
-    fn take_oldest<T>(&mut self, take: impl FnOnce(ReplyView<'_>) -> T) -> Result<Option<T>> {
+    pub(super) fn oldest_reply(&mut self) -> Result<Option<Finished>> {
         if self.next == self.oldest {
             return Ok(None);
         }
-        let Turn { ticket, frame, generation } = self.oldest;
-        let Some(finished) = self.lane.frame(frame).finished(generation, self.lane.frame_bytes)? else {
-            return Ok(None);
-        };
-        let payload = self.lane.payload(frame, finished.nbytes);
-        let (kind, status, code) = (finished.kind, finished.status, finished.code);
+        let Turn { frame, generation, .. } = self.oldest;
+        let finished = self.lane.frame(frame).reply.finished(generation, self.lane.frame_bytes)?;
+        if finished.is_some_and(|finished| finished.status == Status::Cancelled) {
+            self.learn_given_up();
+        }
+        Ok(finished)
+    }
+
+    /// The oldest reply, which is there, taken out of its frame.
+    // Always: a result that is handed back through memory waits there for the stores before it to leave the CPU.
+    #[inline(always)]
+    pub(super) fn take_oldest<T>(&mut self, finished: Finished, take: impl FnOnce(ReplyView<'_>) -> T) -> T {
+        let Turn { ticket, frame, .. } = self.oldest;
+        self.lane.fetch_ahead(frame, true);
+        let payload = self.lane.reply(frame, finished.nbytes);
+        let Finished { kind, status, code, .. } = finished;
         let taken = take(ReplyView { ticket, kind, status, code, payload });
         self.oldest = self.oldest.next(self.lane.depth);
         self.lane.header().taken.store(self.oldest.ticket, Ordering::Release);
-        self.waiter.progress.set_ended(self.oldest);
-        Ok(Some(taken))
-    }
-
-    /// Takes the oldest reply out of its frame and keeps it for whom it is for: false if it is not there.
-    fn sort_oldest(&mut self) -> Result<bool> {
-        let Some(reply) = self.take_oldest(|view| view.to_reply())? else { return Ok(false) };
-        match self.calls.iter().position(|call| call.ticket == reply.ticket) {
-            None => self.kept.push_back(reply),
-            Some(call) if self.calls[call].abandoned => drop(self.calls.swap_remove(call)),
-            Some(call) => self.calls[call].reply = Some(reply),
-        }
-        Ok(true)
-    }
-
-    /// Frees the frames of abandoned calls that stand in front.
-    fn drop_abandoned(&mut self) -> Result<()> {
-        while self.calls.iter().any(|call| call.abandoned && call.ticket == self.oldest.ticket) {
-            if !self.sort_oldest()? {
-                break;
-            }
-        }
-        Ok(())
+        self.waiter.progress.set_ended(self.oldest.ticket);
+        taken
     }
 
     /// Waits until the oldest request's reply is there: then [`MailboxClient::poll`] gives something, unless it was for
@@ -483,11 +414,21 @@ impl MailboxClient {
     /// # Errors
     /// [`Error::Os`] if the watcher thread cannot be started.
     pub fn watch(&self, peer: &Peer) -> Result<()> {
+        self.side.check()?;
         self.waiter.waiter.watched.watch(peer)
     }
 
     /// Ends what [`MailboxClient::watch`] began: when a successor has taken the peer's place.
     pub fn forget(&self, peer: &Peer) {
         self.waiter.waiter.watched.forget(peer);
+    }
+}
+
+impl Drop for MailboxClient {
+    fn drop(&mut self) {
+        // What a claim that is dropped later has to say is for nobody: a successor finds its frame as it is.
+        self.side.close();
+        // The server may still look at what unanswered requests refer to: those blocks stay live.
+        self.calls.drain(..).filter(|call| call.reply.is_none()).for_each(|call| std::mem::forget(call.block));
     }
 }

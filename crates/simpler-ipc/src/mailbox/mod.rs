@@ -2,28 +2,34 @@
 //!
 //! A mailbox is `depth` frames, used in turn. The client claims the next free frame, writes a request into it in
 //! place and submits it; the server receives requests in order, reads them in place, and replies to them in order,
-//! in the same frame. Depth 1 is the classic mailbox; a deeper one keeps the server busy while the client thinks.
+//! in the same frame's other half. Depth 1 is the classic mailbox; a deeper one keeps the server busy while the client
+//! thinks.
 //!
 //! ```text
-//! geometry │ requests' bell │ replies' bell │ taking │ taken │ frame 0 │ frame 1 │ …
-//!   128          128               128         128      128    24 + payload, in 128s
+//! geometry │ requests' bell │ replies' bell │ taking │ taken │ request 0 │ reply 0 │ request 1 │ …
+//!   128          128               128         128      128    16 + payload each, in 128s
 //! ```
 //!
-//! There are at most one client and one server at a time; several threads of a process share one client through
-//! [`SharedClient`]. Fresh memory is an empty mailbox. A client or server made anew on a used one goes on where its
-//! predecessor stopped, at whatever moment that was: the frames' words and the count of replies taken tell
-//! (`protocol::frame`), nothing else is kept.
+//! There are at most one client and one server at a time: a second one is refused while the first lives. Several threads
+//! of a process share one client through [`SharedClient`]. Fresh memory is an empty mailbox. A client or server made anew
+//! on a used one goes on where its predecessor stopped, at whatever moment that was: the frames' words and the count of
+//! replies taken tell (`protocol::frame`), nothing else is kept.
 
+mod calls;
+mod claim;
 mod client;
 mod reply;
 mod ringer;
 mod server;
 mod shared_client;
+#[cfg_attr(not(target_os = "linux"), allow(dead_code))]
+pub(crate) mod side;
 mod waiters;
 
-pub use client::{Claim, MailboxClient};
+pub use claim::Claim;
+pub use client::MailboxClient;
 pub use reply::{Reply, ReplyView};
-pub use server::{MailboxServer, Request, LOST};
+pub use server::{MailboxServer, Request};
 pub use shared_client::SharedClient;
 pub use waiters::{ReplyWaiter, RequestWaiter};
 
@@ -32,62 +38,29 @@ use std::sync::Arc;
 
 use crate::doorbell::Doorbell;
 use crate::error::{Error, Result};
+use crate::places::{Laid, Thing};
 use crate::protocol::bell::Bell;
-use crate::protocol::frame::{FrameHeader, State, Word};
+use crate::protocol::frame::{Frame, ReplyHeader, RequestHeader};
 use crate::protocol::lane::{Elsewhere, LaneHeader, Waiting};
 use crate::protocol::sync::Ordering;
-use crate::region::{Overlaid, Region, SharedBytes, Window};
+use crate::region::{Overlaid, Region, SharedBytes};
 use crate::spin::Spin;
 
-const FRAME_HEADER: usize = 24;
-const FRAME_ALIGN: usize = 128;
+const HALF_HEADER: usize = 16;
+const HALF_ALIGN: usize = 128;
+/// How many frames ahead lines are fetched, and from which depth on: a line fetched before it is written moves twice.
+const AHEAD: usize = 2;
+const AHEAD_FROM_DEPTH: usize = 8;
 const MAX_DEPTH: usize = u16::MAX as usize;
 const MAX_FRAME_BYTES: usize = u32::MAX as usize;
-/// No mailbox comes this far in ten thousand years of a million requests a second; a spoilt word may say so.
-const LAST_TICKET: u64 = 1 << 60;
 /// The first bits of the geometry word: what a mailbox of this layout is known by.
-const MAGIC: u64 = 0x4d43;
+const MAGIC: u64 = 0x4d44;
 
 #[cfg(not(loom))]
 const _: () = {
     assert!(size_of::<LaneHeader>() == 640);
-    assert!(size_of::<FrameHeader>() == FRAME_HEADER);
+    assert!(size_of::<RequestHeader>() == HALF_HEADER && size_of::<ReplyHeader>() == HALF_HEADER);
 };
-
-/// One use of a frame.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Turn {
-    ticket: u64,
-    frame: usize,
-    generation: u64,
-}
-
-impl Turn {
-    fn at(ticket: u64, depth: usize) -> Self {
-        let depth = depth as u64;
-        Turn { ticket, frame: (ticket % depth) as usize, generation: ticket / depth }
-    }
-
-    /// The one after it, without a division.
-    #[inline]
-    fn next(self, depth: usize) -> Self {
-        let ticket = self.ticket + 1;
-        if self.frame + 1 == depth {
-            Turn { ticket, frame: 0, generation: self.generation + 1 }
-        } else {
-            Turn { ticket, frame: self.frame + 1, generation: self.generation }
-        }
-    }
-}
-
-/// A frame as somebody who comes anew finds it.
-#[derive(Debug, Clone, Copy)]
-struct Found {
-    /// Its first use that is not behind.
-    turn: Turn,
-    /// That use's state; `None` if it has not begun.
-    state: Option<State>,
-}
 
 /// A mailbox in a region. Clones are the same mailbox.
 #[derive(Debug, Clone)]
@@ -100,10 +73,15 @@ struct Lane {
     depth: usize,
     frame_bytes: usize,
     header: Overlaid<LaneHeader>,
+    /// The address of the first frame, and the bytes of half a frame.
+    frames: usize,
+    half: usize,
+    _laid: Laid,
 }
 
-fn stride(frame_bytes: usize) -> usize {
-    (FRAME_HEADER + frame_bytes).next_multiple_of(FRAME_ALIGN)
+/// What a request takes, and what a reply takes: lines of their own, so that neither side writes where the other looks.
+fn half(frame_bytes: usize) -> usize {
+    (HALF_HEADER + frame_bytes).next_multiple_of(HALF_ALIGN)
 }
 
 impl Mailbox {
@@ -118,31 +96,50 @@ impl Mailbox {
         if frame_bytes == 0 || frame_bytes > MAX_FRAME_BYTES {
             return Err(Error::Invalid(format!("a frame has 1 to {MAX_FRAME_BYTES} bytes, not {frame_bytes}")));
         }
-        Ok(size_of::<LaneHeader>() + depth * stride(frame_bytes))
+        Ok(size_of::<LaneHeader>() + depth * 2 * half(frame_bytes))
     }
 
     /// The mailbox at `offset` of a region, a multiple of 128; made where the memory is zero, joined where the same
     /// mailbox already is.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if it is misaligned, does not lie in the region, or something else lies there.
+    /// [`Error::Invalid`] if it is misaligned, does not lie in the region, or something else lies there or reaches in.
     pub fn new(region: &Region, offset: usize, depth: usize, frame_bytes: usize) -> Result<Self> {
-        region.window(offset, Self::required_bytes(depth, frame_bytes)?)?;
+        let nbytes = Self::required_bytes(depth, frame_bytes)?;
+        region.window(offset, nbytes)?;
         let header = region.overlay::<LaneHeader>(offset, 1)?;
         let geometry = MAGIC << 48 | (depth as u64) << 32 | frame_bytes as u64;
-        match header[0].geometry.compare_exchange(0, geometry, Ordering::AcqRel, Ordering::Acquire) {
-            Ok(_) => {}
-            Err(found) if found == geometry => {}
-            Err(found) if found >> 48 == MAGIC => {
-                return Err(Error::Invalid(format!(
-                    "offset {offset} holds a mailbox of {} frames of {} bytes, not of {depth} frames of {frame_bytes}",
-                    found >> 32 & 0xffff,
-                    found & 0xffff_ffff
-                )))
-            }
-            Err(_) => return Err(Error::Invalid(format!("offset {offset} holds something that is no mailbox"))),
+        let check = |found: u64| match found {
+            found if found == geometry => Ok(()),
+            found if found >> 48 == MAGIC => Err(Error::Invalid(format!(
+                "offset {offset} holds a mailbox of {} frames of {} bytes, not of {depth} frames of {frame_bytes}",
+                found >> 32 & 0xffff,
+                found & 0xffff_ffff
+            ))),
+            _ => Err(Error::Invalid(format!("offset {offset} holds something that is no mailbox"))),
+        };
+        // What is there already says more than that it is in the way; and nothing is written before it is known to be free.
+        let found = header[0].geometry.load(Ordering::Acquire);
+        if found != 0 {
+            check(found)?;
         }
-        Ok(Mailbox(Arc::new(Lane { region: region.clone(), offset, depth, frame_bytes, header })))
+        let laid = Laid::out(region, offset, nbytes, Thing::Mailbox)?;
+        header[0]
+            .geometry
+            .compare_exchange(0, geometry, Ordering::AcqRel, Ordering::Acquire)
+            .map(drop)
+            .or_else(check)?;
+        let (frames, half) = (region.address() + offset + size_of::<LaneHeader>(), half(frame_bytes));
+        Ok(Mailbox(Arc::new(Lane {
+            region: region.clone(),
+            offset,
+            depth,
+            frame_bytes,
+            header,
+            frames,
+            half,
+            _laid: laid,
+        })))
     }
 
     /// Requests that may be in flight.
@@ -163,7 +160,8 @@ impl Mailbox {
     /// The side that posts requests. The server will ring `doorbell` for each reply, or a bell of the mailbox's own.
     ///
     /// # Errors
-    /// [`Error::Corrupted`].
+    /// [`Error::Misused`] if a client lives already, in this process or in another, or if its process cannot be looked for
+    /// from here (another pid namespace); [`Error::Corrupted`]; [`Error::Os`].
     pub fn client(&self, doorbell: Option<&Doorbell>) -> Result<MailboxClient> {
         MailboxClient::new(self.0.clone(), doorbell)
     }
@@ -171,7 +169,7 @@ impl Mailbox {
     /// The side that answers them. The client will ring `doorbell` for each request, or a bell of the mailbox's own.
     ///
     /// # Errors
-    /// [`Error::Corrupted`].
+    /// As [`Mailbox::client`].
     pub fn server(&self, doorbell: Option<&Doorbell>) -> Result<MailboxServer> {
         MailboxServer::new(self.0.clone(), doorbell)
     }
@@ -182,82 +180,84 @@ impl Lane {
         &self.header[0]
     }
 
-    fn frame_offset(&self, frame: usize) -> usize {
-        self.offset + size_of::<LaneHeader>() + frame * stride(self.frame_bytes)
+    /// Where a frame begins in this process. A frame that is none ends the program instead of touching what lies behind.
+    #[inline(always)]
+    fn frame_address(&self, frame: usize) -> usize {
+        assert!(frame < self.depth, "there is no such frame in the lane");
+        self.frames + frame * 2 * self.half
     }
 
-    /// The header of the frame with this number.
-    #[inline]
-    fn frame(&self, frame: usize) -> &FrameHeader {
-        debug_assert!(frame < self.depth);
-        let address = self.region.address() + self.frame_offset(frame);
-        // SAFETY: `Mailbox::new` checked that all frames lie in the region and that the first is aligned, and strides
-        // are multiples of the alignment; `self.region` keeps it mapped; any bytes are a valid `FrameHeader`, which is
-        // atomics only.
-        unsafe { &*(address as *const FrameHeader) }
+    /// The headers of the frame with this number.
+    #[inline(always)]
+    fn frame(&self, frame: usize) -> Frame<'_> {
+        let address = self.frame_address(frame);
+        // SAFETY: `Mailbox::new` checked that all frames lie in the region and that the first is aligned, and halves are
+        // multiples of the alignment; `self.region` keeps it mapped; any bytes are valid headers, which are atomics only.
+        unsafe {
+            Frame {
+                request: &*(address as *const RequestHeader),
+                reply: &*((address + self.half) as *const ReplyHeader),
+            }
+        }
     }
 
-    fn payload_address(&self, frame: usize) -> *mut u8 {
-        (self.region.address() + self.frame_offset(frame) + FRAME_HEADER) as *mut u8
+    /// Has the line on its way that will be looked at soon, where many requests are in flight.
+    #[inline(always)]
+    fn fetch_ahead(&self, frame: usize, of_reply: bool) {
+        if self.depth < AHEAD_FROM_DEPTH {
+            return;
+        }
+        let ahead = if frame + AHEAD < self.depth { frame + AHEAD } else { frame + AHEAD - self.depth };
+        let line = self.frame_address(ahead) + if of_reply { self.half } else { 0 };
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: it reads nothing, and the address is that of a frame.
+        unsafe {
+            std::arch::x86_64::_mm_prefetch(line as *const i8, std::arch::x86_64::_MM_HINT_T0);
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = line;
     }
 
-    /// The first `nbytes` of a frame's payload, for as long as anybody wants.
-    fn window(&self, frame: usize, nbytes: usize) -> Result<Window> {
-        self.region.window(self.frame_offset(frame) + FRAME_HEADER, nbytes)
+    #[inline(always)]
+    fn request_address(&self, frame: usize) -> *mut u8 {
+        (self.frame_address(frame) + HALF_HEADER) as *mut u8
     }
 
-    /// The same, borrowed.
-    #[inline]
-    fn payload(&self, frame: usize, nbytes: usize) -> SharedBytes<'_> {
-        debug_assert!(nbytes <= self.frame_bytes);
-        // SAFETY: `Mailbox::new` checked that all frames lie in the region; callers have checked `nbytes`.
-        unsafe { SharedBytes::new(&self.region, self.payload_address(frame), nbytes) }
+    #[inline(always)]
+    fn reply_address(&self, frame: usize) -> *mut u8 {
+        (self.frame_address(frame) + self.half + HALF_HEADER) as *mut u8
     }
 
-    /// Fills the start of a frame's payload.
+    /// The first `nbytes` of a request.
+    #[inline(always)]
+    fn request(&self, frame: usize, nbytes: usize) -> SharedBytes<'_> {
+        assert!(nbytes <= self.frame_bytes, "a frame has less bytes than that");
+        // SAFETY: `Mailbox::new` checked that all frames lie in the region.
+        unsafe { SharedBytes::new(&self.region, self.request_address(frame), nbytes) }
+    }
+
+    /// The first `nbytes` of a reply.
+    #[inline(always)]
+    fn reply(&self, frame: usize, nbytes: usize) -> SharedBytes<'_> {
+        assert!(nbytes <= self.frame_bytes, "a frame has less bytes than that");
+        // SAFETY: as above.
+        unsafe { SharedBytes::new(&self.region, self.reply_address(frame), nbytes) }
+    }
+
+    /// Fills the start of a payload.
     ///
     /// # Safety
-    /// `bytes` is valid for reads of `nbytes`; it may lie in the frame itself.
+    /// `payload` is the address of a request's or a reply's; `bytes` is valid for reads of `nbytes` and may lie there.
     ///
     /// # Errors
     /// [`Error::FrameTooLarge`].
-    #[inline]
-    unsafe fn fill(&self, frame: usize, bytes: *const u8, nbytes: usize) -> Result<()> {
+    #[inline(always)]
+    unsafe fn fill(&self, payload: *mut u8, bytes: *const u8, nbytes: usize) -> Result<()> {
         self.check_fits(nbytes)?;
         // SAFETY: the source by the caller's promise, the destination because it was checked to fit into the frame;
         // overlap is allowed.
-        unsafe { ptr::copy(bytes, self.payload_address(frame), nbytes) };
+        unsafe { ptr::copy(bytes, payload, nbytes) };
         Ok(())
-    }
-
-    /// Where one side stands, read from the frames: the first use of each that `is_behind` does not say is behind it,
-    /// in the order of their tickets. They are those of one round of the lane, in memory that no wrong peer has spoilt.
-    fn scan(&self, is_behind: impl Fn(Turn, State) -> bool) -> Result<Vec<Found>> {
-        let mut found = Vec::with_capacity(self.depth);
-        for frame in 0..self.depth {
-            let Word { generation, state } = self.frame(frame).word()?;
-            let turn = self.turn(frame, generation)?;
-            found.push(match is_behind(turn, state) {
-                true => Found { turn: self.turn(frame, generation + 1)?, state: None },
-                false => Found { turn, state: Some(state) },
-            });
-        }
-        found.sort_by_key(|found| found.turn.ticket);
-        let (first, last) = (found[0].turn.ticket, found[self.depth - 1].turn.ticket);
-        if last - first >= self.depth as u64 {
-            return Err(Error::Corrupted(format!(
-                "the frames of a mailbox are at tickets {first} to {last}, though there are only {} of them",
-                self.depth
-            )));
-        }
-        Ok(found)
-    }
-
-    fn turn(&self, frame: usize, generation: u64) -> Result<Turn> {
-        match generation.checked_mul(self.depth as u64) {
-            Some(ticket) if ticket < LAST_TICKET => Ok(Turn { ticket: ticket + frame as u64, frame, generation }),
-            _ => Err(Error::Corrupted(format!("a frame says that it has been used {generation} times"))),
-        }
     }
 
     /// The doorbell one side waits at, made known to the other.
@@ -271,15 +271,21 @@ impl Lane {
             None => {
                 place.sleep_at(Elsewhere::default());
                 let own: *const Bell = &place.own;
-                Doorbell::with_spin(&self.region, own as usize - self.region.address(), spin)
+                Doorbell::unannounced(&self.region, own as usize - self.region.address(), spin)
             }
         }
     }
 
+    #[inline(always)]
     fn check_fits(&self, nbytes: usize) -> Result<()> {
         if nbytes > self.frame_bytes {
-            return Err(Error::FrameTooLarge { nbytes, frame_bytes: self.frame_bytes });
+            return Err(frame_too_large(nbytes, self.frame_bytes));
         }
         Ok(())
     }
+}
+
+#[cold]
+fn frame_too_large(nbytes: usize, frame_bytes: usize) -> Error {
+    Error::FrameTooLarge { nbytes, frame_bytes }
 }

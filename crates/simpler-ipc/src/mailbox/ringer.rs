@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 use crate::protocol::lane::{Elsewhere, LaneHeader, Waiting};
 use crate::protocol::sync::{fence, Ordering};
 use crate::region::Region;
+use crate::spin::Spin;
 
 /// How to wake the other side, wherever it sleeps.
 #[derive(Debug)]
@@ -32,7 +33,7 @@ impl Ringer {
     #[cold]
     fn learn(&mut self, lane: &Lane) -> Result<bool> {
         let Some((generation, place)) = (self.waiting)(lane.header()).place() else { return Ok(false) };
-        self.elsewhere = if place.region == 0 { None } else { Some(find_doorbell(lane, place)?) };
+        self.elsewhere = if place.region == 0 { None } else { Some(find_doorbell(place)?) };
         self.generation = generation;
         Ok(true)
     }
@@ -52,19 +53,21 @@ impl Ringer {
     }
 }
 
-fn find_doorbell(lane: &Lane, place: Elsewhere) -> Result<Doorbell> {
-    let region = if place.region == lane.region.identity() {
-        lane.region.clone()
-    } else {
-        Region::find(place.region).ok_or_else(|| {
-            Error::Misused(
-                "the other side of a mailbox waits at a doorbell in a region that is not mapped in this process; \
-                 map that region here (inherit it by fork, or Region.from_fd) before using the mailbox"
-                    .to_owned(),
-            )
-        })?
-    };
+/// Only what this process has opened as a doorbell itself: the other side may name any word of any memory.
+fn find_doorbell(place: Elsewhere) -> Result<Doorbell> {
     let offset = usize::try_from(place.offset).unwrap_or(usize::MAX);
-    Doorbell::new(&region, offset)
-        .map_err(|error| Error::Corrupted(format!("the other side of a mailbox names an impossible doorbell: {error}")))
+    if let Some(region) = Region::with_doorbell(place.region, offset) {
+        return Doorbell::unannounced(&region, offset, Spin::new());
+    }
+    let missing = match Region::find(place.region) {
+        None => {
+            "in a region that is not mapped in this process; map that region here (inherit it by fork, or \
+                 Region.from_fd) and open the doorbell in it"
+        }
+        Some(_) => "that this process has not opened, and so does not ring; open it here",
+    };
+    Err(Error::Misused(format!(
+        "the other side of a mailbox waits at a doorbell, at offset {offset}, {missing}, Doorbell(region, {offset}), before \
+         using the mailbox"
+    )))
 }

@@ -5,31 +5,41 @@ use std::fmt::Display;
 use std::sync::Arc;
 
 use super::ringer::Ringer;
-use super::waiters::{check_room, LaneWaiter, Progress, RequestWaiter};
-use super::{Found, Lane, Turn};
+use super::side::{Role, Side};
+use super::waiters::{check_room, LaneWaiter, RequestWaiter};
+use super::Lane;
 use crate::doorbell::Doorbell;
 use crate::error::{Error, Result};
 use crate::peer::Peer;
-use crate::protocol::frame::{Kind, Next, State, Status};
-use crate::protocol::lane::LaneHeader;
-use crate::region::Window;
+use crate::protocol::frame::{Frame, Kind, Next, Posted, Status};
+use crate::protocol::progress::Progress;
+use crate::protocol::turn::{scan_as_server, Turn};
+use crate::region::{Region, SharedBytes};
 use crate::spin::Spin;
 use crate::wait::Patience;
 
-/// A request in its frame: valid until it is replied to, after which the bytes may be those of a later one.
-#[derive(Debug, Clone)]
-pub struct Request {
+/// A request in its frame. It borrows the server, which the next call to it ends: no view outlives the reply.
+///
+/// ```compile_fail,E0499
+/// # fn main() -> Result<(), simpler_ipc::Error> {
+/// # use simpler_ipc::{Mailbox, Patience, Region};
+/// # let region = Region::anonymous(Mailbox::required_bytes(1, 64)?, "example")?;
+/// # let mut server = Mailbox::new(&region, 0, 1, 64)?.server(None)?;
+/// let request = server.recv(&mut Patience::forever())?;
+/// server.reply(0, b"done")?;
+/// request.payload.to_vec(); // may be a later request by now
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone, Copy)]
+pub struct Request<'a> {
     /// 0, 1, 2… in the order of posting.
     pub ticket: u64,
     /// What it is.
     pub kind: Kind,
     /// What the client sent, in place.
-    pub payload: Window,
+    pub payload: SharedBytes<'a>,
 }
-
-/// The code of a failed reply that no server gave: it was killed when it had half replaced the request by its reply.
-pub const LOST: i32 = i32::MIN;
-const LOST_MESSAGE: &str = "the server was killed while it wrote its reply over the request: neither is left";
 
 /// See the module's text.
 #[derive(Debug)]
@@ -39,24 +49,25 @@ pub struct MailboxServer {
     next: Turn,
     /// The oldest request not replied to.
     oldest: Turn,
-    /// Requests between the two that are not for the caller, and how they are finished in their turn.
-    skipped: VecDeque<(u64, Status)>,
+    /// Requests between the two that were cancelled, and are finished in their turn.
+    skipped: VecDeque<u64>,
     client: Ringer,
     waiter: Arc<RequestWaiter>,
+    side: Side,
 }
 
 impl MailboxServer {
     pub(super) fn new(lane: Arc<Lane>, doorbell: Option<&Doorbell>) -> Result<Self> {
-        // What a predecessor received and did not reply to is received again.
-        let Found { turn: next, state } = lane.scan(|_, state| state == State::TaskDone)?[0];
-        let (own, other) = (LaneHeader::requests, LaneHeader::replies);
-        let waiter = LaneWaiter::new(lane.clone(), own, other, doorbell, Spin::moving())?;
-        let waiter = Arc::new(RequestWaiter { waiter, progress: Progress::at(next, next) });
-        let client = Ringer::new(LaneHeader::replies);
-        let mut server = MailboxServer { lane, next, oldest: next, skipped: VecDeque::new(), client, waiter };
-        let torn = server.lane.header().taking.is_overwritten(next.ticket);
-        if torn && state == Some(State::TaskReady) {
-            server.skip(Status::Failed)?;
+        let side = Side::claim(&lane, Role::Server)?;
+        let next = scan_as_server(lane.depth, |frame| lane.frame(frame).word())?;
+        let waiter = LaneWaiter::new(lane.clone(), Role::Server, doorbell, Spin::moving())?;
+        let waiter = Arc::new(RequestWaiter { waiter, progress: Progress::at(next.ticket, next.ticket) });
+        let client = Ringer::new(Role::Server.other());
+        let mut server = MailboxServer { lane, next, oldest: next, skipped: VecDeque::new(), client, waiter, side };
+        // A predecessor was killed between replying and ringing: the client sleeps. What is wrong with its doorbell, the
+        // first reply tells.
+        if server.side.follows_dead() {
+            let _ = server.flush();
         }
         Ok(server)
     }
@@ -81,12 +92,16 @@ impl MailboxServer {
     /// # Errors
     /// [`Error::Misused`] if every frame is received and none replied to; [`Error::PeerDied`] if a watched peer is
     /// gone; [`Error::WaitTimeout`]; [`Error::Interrupted`]; [`Error::Corrupted`].
-    pub fn recv(&mut self, patience: &mut Patience<'_>) -> Result<Request> {
+    #[inline]
+    pub fn recv(&mut self, patience: &mut Patience<'_>) -> Result<Request<'_>> {
+        self.side.check()?;
         loop {
-            if let Some(request) = self.try_recv()? {
-                return Ok(request);
+            if let Some((turn, posted)) = self.take_next()? {
+                return Ok(self.request(turn, posted));
             }
-            self.waiter.wait(patience)?;
+            if patience.only_looks() || !self.has_room() || !self.waiter.glance_at(self.next) {
+                self.waiter.wait(patience)?;
+            }
         }
     }
 
@@ -95,59 +110,87 @@ impl MailboxServer {
     /// # Errors
     /// [`Error::Misused`] if every frame is received and none replied to; [`Error::Corrupted`].
     #[inline]
-    pub fn try_recv(&mut self) -> Result<Option<Request>> {
+    pub fn try_recv(&mut self) -> Result<Option<Request<'_>>> {
+        self.side.check()?;
+        Ok(self.take_next()?.map(|(turn, posted)| self.request(turn, posted)))
+    }
+
+    /// A request once more that was received and is not replied to: several may be looked at together.
+    ///
+    /// # Errors
+    /// [`Error::Misused`] if no request with that ticket is received and not replied to; [`Error::Corrupted`].
+    pub fn received(&self, ticket: u64) -> Result<Request<'_>> {
+        self.side.check()?;
+        let received = (self.oldest.ticket..self.next.ticket).contains(&ticket);
+        if !received || self.skipped.contains(&ticket) {
+            return Err(Error::Misused(format!("no request with ticket {ticket} is received and not replied to")));
+        }
+        let turn = Turn::at(ticket, self.lane.depth);
+        Ok(self.request(turn, self.lane.frame(turn.frame).request.posted(self.lane.frame_bytes)?))
+    }
+
+    /// The memory that requests lie in, for those who keep one at their own risk.
+    #[doc(hidden)]
+    pub fn region(&self) -> &Region {
+        &self.lane.region
+    }
+
+    #[inline]
+    fn request(&self, turn: Turn, posted: Posted) -> Request<'_> {
+        let payload = self.lane.request(turn.frame, posted.nbytes);
+        Request { ticket: turn.ticket, kind: posted.kind, payload }
+    }
+
+    #[inline]
+    fn take_next(&mut self) -> Result<Option<(Turn, Posted)>> {
         loop {
             if !self.has_room() && !self.skipped.is_empty() {
                 return Ok(None); // it is not the caller who has taken all frames
             }
             check_room(&self.lane, self.next.ticket, self.oldest.ticket)?;
-            let Turn { ticket, frame, generation } = self.next;
-            let header = self.lane.frame(frame);
+            let turn @ Turn { ticket, frame, generation } = self.next;
+            let header = self.lane.frame(frame).request;
             match header.peek(generation, self.lane.frame_bytes)? {
                 Next::Nothing => return Ok(None),
                 Next::Request(posted) if self.lane.header().taking.take(ticket, header, generation) => {
-                    let payload = self.lane.window(frame, posted.nbytes)?;
+                    self.lane.fetch_ahead(frame, false);
                     self.advance();
-                    return Ok(Some(Request { ticket, kind: posted.kind, payload }));
+                    return Ok(Some((turn, posted)));
                 }
-                Next::Request(_) | Next::Cancelled => self.skip(Status::Cancelled)?,
+                Next::Request(_) | Next::Cancelled => self.skip()?,
             }
         }
     }
 
     fn advance(&mut self) {
         self.next = self.next.next(self.lane.depth);
-        self.waiter.progress.set_begun(self.next);
+        self.waiter.progress.set_begun(self.next.ticket);
     }
 
-    fn skip(&mut self, status: Status) -> Result<()> {
-        self.skipped.push_back((self.next.ticket, status));
+    #[cold]
+    fn skip(&mut self) -> Result<()> {
+        self.skipped.push_back(self.next.ticket);
         self.advance();
-        self.finish_skipped()?;
-        self.flush()
+        self.finish_skipped();
+        self.ring()
     }
 
     /// Finishes the skipped requests whose turn it is.
-    fn finish_skipped(&mut self) -> Result<()> {
-        while let Some(&(_, status)) = self.skipped.front().filter(|(ticket, _)| *ticket == self.oldest.ticket) {
+    #[inline(always)]
+    fn finish_skipped(&mut self) {
+        while self.skipped.front() == Some(&self.oldest.ticket) {
             self.skipped.pop_front();
-            let (code, message) = match status {
-                Status::Failed => (LOST, LOST_MESSAGE),
-                _ => (0, ""),
-            };
-            let message = fitting(message, self.lane.frame_bytes);
-            // SAFETY: a string slice is valid for its length.
-            unsafe { self.lane.fill(self.oldest.frame, message.as_ptr(), message.len())? };
-            self.finish_oldest(status, code, message.len());
+            self.finish_oldest(Status::Cancelled, 0, 0);
         }
-        Ok(())
     }
 
+    #[inline(always)]
     fn finish_oldest(&mut self, status: Status, code: i32, nbytes: usize) {
         let Turn { frame, generation, .. } = self.oldest;
-        self.lane.frame(frame).finish(generation, status, code, nbytes);
+        let Frame { request, reply } = self.lane.frame(frame);
+        reply.finish(request, generation, status, code, nbytes);
         self.oldest = self.oldest.next(self.lane.depth);
-        self.waiter.progress.set_ended(self.oldest);
+        self.waiter.progress.set_ended(self.oldest.ticket);
     }
 
     /// Replies to the oldest request received and not replied to. On an error it is still the oldest.
@@ -172,7 +215,7 @@ impl MailboxServer {
     pub unsafe fn reply_raw(&mut self, code: i32, payload: *const u8, nbytes: usize) -> Result<()> {
         // SAFETY: the caller's promise.
         unsafe { self.queue_reply_raw(Status::Ok, code, payload, nbytes)? };
-        self.flush()
+        self.ring()
     }
 
     /// As [`MailboxServer::reply_raw`], but a sleeping client is not woken before [`MailboxServer::flush`].
@@ -190,17 +233,17 @@ impl MailboxServer {
         payload: *const u8,
         nbytes: usize,
     ) -> Result<()> {
+        self.side.check()?;
         if self.oldest == self.next {
             return Err(Error::Misused("reply() without a request: every one received is replied to".to_owned()));
         }
         self.client.refresh(&self.lane)?;
         self.lane.check_fits(nbytes)?;
-        // Also for a reply of no bytes: the header's count of them is the request's until then.
-        self.lane.header().taking.overwrite(self.oldest.ticket);
         // SAFETY: the caller's promise.
-        unsafe { self.lane.fill(self.oldest.frame, payload, nbytes)? };
+        unsafe { self.lane.fill(self.lane.reply_address(self.oldest.frame), payload, nbytes)? };
         self.finish_oldest(status, code, nbytes);
-        self.finish_skipped()
+        self.finish_skipped();
+        Ok(())
     }
 
     /// Wakes the client if it sleeps.
@@ -209,6 +252,13 @@ impl MailboxServer {
     /// [`Error::Misused`] if it waits at a doorbell that this process has not mapped.
     #[inline]
     pub fn flush(&mut self) -> Result<()> {
+        self.side.check()?;
+        self.ring()
+    }
+
+    /// The same, by whoever has seen that this side is this process's.
+    #[inline]
+    fn ring(&mut self) -> Result<()> {
         self.client.ring(&self.lane)
     }
 
@@ -220,7 +270,7 @@ impl MailboxServer {
         let message = fitting(message, self.lane.frame_bytes);
         // SAFETY: a string slice is valid for its length.
         unsafe { self.queue_reply_raw(Status::Failed, code, message.as_ptr(), message.len())? };
-        self.flush()
+        self.ring()
     }
 
     /// Answers requests with what `handler` makes of them, until one of [`Kind::Shutdown`], which is answered with no
@@ -232,7 +282,7 @@ impl MailboxServer {
     pub fn serve<E: Display>(
         &mut self,
         patience: &mut Patience<'_>,
-        mut handler: impl FnMut(&Request) -> std::result::Result<Vec<u8>, E>,
+        mut handler: impl FnMut(&Request<'_>) -> std::result::Result<Vec<u8>, E>,
     ) -> Result<()> {
         loop {
             let request = self.recv(patience)?;
@@ -259,6 +309,7 @@ impl MailboxServer {
     /// # Errors
     /// [`Error::Os`] if the watcher thread cannot be started.
     pub fn watch(&self, peer: &Peer) -> Result<()> {
+        self.side.check()?;
         self.waiter.waiter.watched.watch(peer)
     }
 

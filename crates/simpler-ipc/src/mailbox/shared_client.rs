@@ -28,28 +28,32 @@ impl SharedClient {
     /// As [`MailboxClient::call`].
     pub fn call(&self, kind: Kind, payload: &[u8], patience: &mut Patience<'_>) -> Result<Reply> {
         let ticket = loop {
-            let mut client = self.lock();
+            let mut client = self.lock()?;
             if let Some(ticket) = client.send(kind, payload)? {
                 client.expect_reply(ticket);
                 break ticket;
             }
             drop(client);
             self.waiter.wait_for_room(patience)?;
-            self.lock().make_room()?;
+            self.lock()?.make_room()?;
         };
         loop {
             if let Err(error) = self.waiter.wait_for(ticket, patience) {
-                self.lock().abandon(ticket)?;
+                self.lock()?.abandon(ticket)?;
                 return Err(error);
             }
-            if let Some(reply) = self.lock().take_reply(ticket)? {
+            if let Some(reply) = self.lock()?.take_reply(ticket)? {
                 return Ok(reply);
             }
         }
     }
 
     /// The client, for one thread at a time: to send, to poll, to cancel.
-    pub fn lock(&self) -> MutexGuard<'_, MailboxClient> {
-        self.client.lock().unwrap_or_else(PoisonError::into_inner)
+    ///
+    /// # Errors
+    /// [`Error::Misused`](crate::Error::Misused) in a forked child, where a thread of the parent may have it locked for ever.
+    pub fn lock(&self) -> Result<MutexGuard<'_, MailboxClient>> {
+        self.waiter.check_here()?;
+        Ok(self.client.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }

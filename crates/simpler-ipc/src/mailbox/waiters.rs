@@ -1,71 +1,40 @@
 //! Waiting for the other side, apart from the client or server that waits: those are free meanwhile.
 
-use std::sync::atomic::{AtomicU64, Ordering as ProcessOrdering};
 use std::sync::Arc;
 
-use super::{Lane, Turn};
+use super::side::{inherited, Role};
+use super::Lane;
 use crate::doorbell::Doorbell;
 use crate::error::{Error, Result};
 use crate::protocol::frame::Next;
-use crate::protocol::lane::{LaneHeader, Waiting};
+use crate::protocol::progress::Progress;
 use crate::protocol::sync::Ordering;
+use crate::protocol::turn::Turn;
 use crate::spin::Spin;
 use crate::wait::{wait_for, Patience};
 use crate::watched::Watched;
-
-/// How many requests one side has begun and ended its work on: for those of its threads that wait while it is in use.
-#[derive(Debug)]
-pub(super) struct Progress {
-    /// Posted, or received.
-    begun: AtomicU64,
-    /// Reply taken, or given.
-    ended: AtomicU64,
-}
-
-impl Progress {
-    pub(super) fn at(begun: Turn, ended: Turn) -> Self {
-        Progress { begun: AtomicU64::new(begun.ticket), ended: AtomicU64::new(ended.ticket) }
-    }
-
-    #[inline]
-    pub(super) fn set_begun(&self, turn: Turn) {
-        self.begun.store(turn.ticket, ProcessOrdering::Release);
-    }
-
-    #[inline]
-    pub(super) fn set_ended(&self, turn: Turn) {
-        self.ended.store(turn.ticket, ProcessOrdering::Release);
-    }
-
-    pub(super) fn begun(&self) -> u64 {
-        self.begun.load(ProcessOrdering::Acquire)
-    }
-
-    pub(super) fn ended(&self) -> u64 {
-        self.ended.load(ProcessOrdering::Acquire)
-    }
-}
 
 /// How one side waits for the other. Clones of the `Arc` it lives in can wait while the side itself is in use.
 #[derive(Debug)]
 pub(super) struct LaneWaiter {
     pub(super) lane: Arc<Lane>,
-    own: fn(&LaneHeader) -> &Waiting,
-    other: fn(&LaneHeader) -> &Waiting,
+    role: Role,
     pub(super) watched: Watched,
 }
 
 impl LaneWaiter {
-    /// `own` is where this side waits, at `doorbell` or, after `spin`, at a bell of the mailbox's.
-    pub(super) fn new(
-        lane: Arc<Lane>,
-        own: fn(&LaneHeader) -> &Waiting,
-        other: fn(&LaneHeader) -> &Waiting,
-        doorbell: Option<&Doorbell>,
-        spin: Spin,
-    ) -> Result<Self> {
-        let watched = Watched::new(lane.settle(own(lane.header()), doorbell, spin)?);
-        Ok(LaneWaiter { lane, own, other, watched })
+    /// It waits at `doorbell` or, after `spin`, at a bell of the mailbox's.
+    pub(super) fn new(lane: Arc<Lane>, role: Role, doorbell: Option<&Doorbell>, spin: Spin) -> Result<Self> {
+        let watched = Watched::new(lane.settle(role.own()(lane.header()), doorbell, spin)?);
+        Ok(LaneWaiter { lane, role, watched })
+    }
+
+    /// An error in a child that was forked since: the side is the parent's.
+    fn check_here(&self) -> Result<()> {
+        match self.watched.is_here() {
+            true => Ok(()),
+            false => Err(inherited(&format!("{} of a mailbox", self.role), self.watched.pid())),
+        }
     }
 
     fn wait(
@@ -74,8 +43,9 @@ impl LaneWaiter {
         what: &'static str,
         look: impl FnMut() -> Result<Option<()>>,
     ) -> Result<()> {
+        self.check_here()?;
         let doorbell = self.watched.doorbell();
-        let (own, other) = ((self.own)(self.lane.header()), (self.other)(self.lane.header()));
+        let (own, other) = (self.role.own()(self.lane.header()), self.role.other()(self.lane.header()));
         doorbell.spin().prepare(other.cpu.load(Ordering::Relaxed), &own.cpu);
         wait_for(doorbell.bell(), doorbell.spin(), patience, what, look, || self.watched.check())
     }
@@ -89,6 +59,26 @@ pub struct ReplyWaiter {
 }
 
 impl ReplyWaiter {
+    pub(super) fn check_here(&self) -> Result<()> {
+        self.waiter.check_here()
+    }
+
+    /// The oldest request whose reply is not taken.
+    #[doc(hidden)]
+    pub fn oldest(&self) -> u64 {
+        self.progress.ended()
+    }
+
+    /// Whether the reply to `ticket` comes at once: a look of some tenths of a microsecond, for callers who would have
+    /// to do something before a wait.
+    #[doc(hidden)]
+    #[inline]
+    pub fn glance(&self, ticket: u64) -> bool {
+        let Turn { frame, generation, .. } = Turn::at(ticket, self.waiter.lane.depth);
+        let reply = self.waiter.lane.frame(frame).reply;
+        self.waiter.watched.doorbell().spin().glance(|| !reply.is_before(generation))
+    }
+
     /// Waits until the oldest request's reply is there, or was taken meanwhile.
     ///
     /// # Errors
@@ -129,20 +119,11 @@ impl ReplyWaiter {
     #[inline]
     fn look_for(&self, wanted: Turn) -> Result<Option<()>> {
         let lane = &self.waiter.lane;
-        loop {
-            let oldest = self.progress.ended();
-            if oldest > wanted.ticket {
-                return Ok(Some(()));
-            }
+        self.progress.look_for(wanted.ticket, lane.frame_bytes, |oldest| {
             // Mostly it is the one that is wanted: no division.
             let turn = if oldest == wanted.ticket { wanted } else { Turn::at(oldest, lane.depth) };
-            let found = lane.frame(turn.frame).finished(turn.generation, lane.frame_bytes);
-            // If another thread has taken it meanwhile, what was found is of a later use; and the next reply may be there
-            // already, its ring over.
-            if matches!(found, Ok(Some(_))) || oldest == self.progress.ended() {
-                return Ok(found?.map(|_| ()));
-            }
-        }
+            (lane.frame(turn.frame).reply, turn.generation)
+        })
     }
 }
 
@@ -154,6 +135,19 @@ pub struct RequestWaiter {
 }
 
 impl RequestWaiter {
+    /// As [`ReplyWaiter::glance`], for the next request.
+    #[doc(hidden)]
+    #[inline]
+    pub fn glance(&self) -> bool {
+        self.glance_at(Turn::at(self.progress.begun(), self.waiter.lane.depth))
+    }
+
+    #[inline(always)]
+    pub(super) fn glance_at(&self, Turn { frame, generation, .. }: Turn) -> bool {
+        let request = self.waiter.lane.frame(frame).request;
+        self.waiter.watched.doorbell().spin().glance(|| !request.is_before(generation))
+    }
+
     /// Waits until the next request is there.
     ///
     /// # Errors
@@ -167,7 +161,11 @@ impl RequestWaiter {
             if next != turn.ticket {
                 turn = Turn::at(next, lane.depth);
             }
-            let found = lane.frame(turn.frame).peek(turn.generation, lane.frame_bytes);
+            let request = lane.frame(turn.frame).request;
+            if request.is_before(turn.generation) {
+                return Ok(None);
+            }
+            let found = request.peek(turn.generation, lane.frame_bytes);
             // As for replies: what another thread has received meanwhile was not meant.
             if next == self.progress.begun() {
                 return Ok((found? != Next::Nothing).then_some(()));

@@ -11,10 +11,11 @@
 
 pub mod record;
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
+use crate::identity::{self, Identity};
 use crate::sys;
 use record::Flaw;
 pub use record::Record;
@@ -86,14 +87,7 @@ fn owner(record: &Record) -> Result<Owner> {
         ));
     }
     let gone = || Ok(Owner::Gone(format!("its owner, process {pid}, has ended")));
-    // Asked for again once the process is held by a descriptor: its number may have gone to another one meanwhile.
-    let is_it = || Ok::<bool, Error>(sys::process_start_time(pid)? == Some(record.start_time));
-    if !is_it()? {
-        return gone();
-    }
-    let Some(process) = sys::process_open(pid)? else { return gone() };
-    let ended = sys::poll_readable(&[process.as_fd()], Some(Duration::ZERO))?.is_some_and(|ready| ready[0]);
-    if ended || !is_it()? {
+    if identity::is_gone(Identity { pid, start_time: record.start_time })? {
         return gone();
     }
     Ok(match sys::memory_of(pid, record.fd, record.identity)? {

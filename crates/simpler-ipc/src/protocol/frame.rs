@@ -1,4 +1,4 @@
-//! The frame: one request and its reply, handed back and forth by one word.
+//! The frame: one request and its reply, each on cache lines of its own, each handed over by one word.
 //!
 //! ```text
 //!          client: post             server: finish            client: take the reply
@@ -8,22 +8,24 @@
 //!   └───────────────► CANCELLED ────────────────────────┘
 //! ```
 //!
-//! Taking a reply does not write the word: the server may be looking at that cache line for the next request already, and
-//! both would have to fetch it once more. The client counts the replies it has taken in a word of its own, and a frame
-//! that is TASK_DONE behind that count is as idle as one that was never used.
+//! The request's word is written by the client only, the reply's by the server only: the state of the frame is what the two
+//! say together. So no side writes where the other one looks while it waits, and a server that dies while it replies has
+//! not touched the request: a successor receives it again.
 //!
-//! The word is the state and, above it, the generation: how often the frame has been used. A lane of `depth` frames
-//! gives ticket `t` to frame `t % depth` in generation `t / depth`, so the word alone tells which request it speaks of:
-//! whoever comes anew to a lane finds out from its words where it stands, at whatever moment a predecessor was killed.
+//! Taking a reply writes neither word. The client counts the replies it has taken in a word of its own, and a frame that is
+//! TASK_DONE behind that count is as idle as one that was never used.
 //!
-//! Who may write a frame's fields and payload is decided by its word alone: the client while IDLE, the server while
-//! TASK_READY. Tasks, control requests and shutdown are kinds of request on the same ordered lane.
+//! A word is a state, the kind of the request and, above them, the generation: how often the frame has been used. A lane of `depth` frames gives
+//! ticket `t` to frame `t % depth` in generation `t / depth`, so the words alone tell which request they speak of: whoever
+//! comes anew to a lane finds out from its words where it stands, at whatever moment a predecessor was killed.
+//!
+//! Tasks, control requests and shutdown are kinds of request on the same ordered lane.
 //!
 //! # Cancelling
 //!
-//! A request is taken or cancelled, never both. The server does not write the frame's word to take it (the client is
-//! reading that cache line already, and both would have to fetch it again): it announces the ticket in a word of its own
-//! and looks at the frame once more. See [`Taking`].
+//! A request is taken or cancelled, never both. The server does not write the request's word to take it (the client would
+//! have to fetch that cache line again): it announces the ticket in a word of its own and looks at the request once more.
+//! See [`Taking`].
 //!
 //! Everything read from a frame is checked: the other process may be wrong, or gone half-way.
 
@@ -80,7 +82,7 @@ impl TryFrom<u32> for Status {
     }
 }
 
-/// Who owns a frame.
+/// What a frame holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u64)]
 pub enum State {
@@ -94,40 +96,58 @@ pub enum State {
     Cancelled = 3,
 }
 
-const STATE_BITS: u32 = 3;
+const KIND_AT: u32 = 3;
+const GENERATION_AT: u32 = 5;
+const STATE_MASK: u64 = (1 << KIND_AT) - 1;
+const KIND_MASK: u64 = 0b11 << KIND_AT;
 
-/// A frame's word, taken apart.
+/// What both words of a frame say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Word {
     /// How often the frame has been used before.
     pub generation: u64,
-    /// Who owns it.
+    /// What it holds.
     pub state: State,
 }
 
-impl Word {
-    /// Whether the use with this generation has not begun: there is the reply of the one before, or nothing ever.
-    fn is_before(self, generation: u64) -> bool {
-        match self.state {
-            State::Idle => self.generation == 0 && generation == 0,
-            State::TaskDone => self.generation + 1 == generation,
-            _ => false,
-        }
-    }
+/// A word but for its kind. In a reply's stands the status from 1: zero is no reply, as in fresh memory.
+#[inline(always)]
+const fn word_of(generation: u64, state: u64) -> u64 {
+    generation << GENERATION_AT | state
+}
 
-    fn pack(self) -> u64 {
-        self.generation << STATE_BITS | self.state as u64
-    }
+#[inline(always)]
+const fn without_kind(word: u64) -> u64 {
+    word & !KIND_MASK
+}
 
-    fn unpack(word: u64) -> Result<Self> {
-        let state = match word & ((1 << STATE_BITS) - 1) {
-            0 => State::Idle,
-            1 => State::TaskReady,
-            2 => State::TaskDone,
-            3 => State::Cancelled,
-            unknown => return Err(Error::Corrupted(format!("a frame is in no known state ({unknown})"))),
-        };
-        Ok(Word { generation: word >> STATE_BITS, state })
+#[inline(always)]
+fn kind_of(word: u64) -> Result<Kind> {
+    match (word & KIND_MASK) >> KIND_AT {
+        1 => Ok(Kind::Task),
+        2 => Ok(Kind::Control),
+        3 => Ok(Kind::Shutdown),
+        unknown => Err(unknown_kind(unknown)),
+    }
+}
+
+#[inline(always)]
+fn status_of(word: u64) -> Result<Status> {
+    match word & STATE_MASK {
+        1 => Ok(Status::Ok),
+        2 => Ok(Status::Failed),
+        3 => Ok(Status::Cancelled),
+        unknown => Err(unknown_status(unknown)),
+    }
+}
+
+/// Whether `word` is that of the use before the one with `generation`, or of none.
+#[inline(always)]
+const fn is_before(word: u64, generation: u64) -> bool {
+    if generation == 0 {
+        word == 0
+    } else {
+        word >> GENERATION_AT == generation - 1 && word & STATE_MASK != 0
     }
 }
 
@@ -164,46 +184,19 @@ pub enum Next {
     Cancelled,
 }
 
-/// The header in front of a frame's payload: 24 bytes, so that a hundred bytes of payload share its cache lines.
+/// In front of a request's payload; 16 bytes, written by the client.
 #[repr(C)]
 #[derive(Debug, Default)]
-pub struct FrameHeader {
+pub struct RequestHeader {
     word: AtomicU64,
     nbytes: AtomicU32,
-    kind: AtomicU32,
-    status: AtomicU32,
-    code: AtomicU32,
+    _unused: AtomicU32,
 }
 
-impl FrameHeader {
-    /// Who owns the frame, in which generation.
-    #[inline]
-    pub fn word(&self) -> Result<Word> {
-        Word::unpack(self.word.load(Ordering::Acquire))
-    }
-
-    fn is(&self, generation: u64, state: State) -> bool {
-        self.word.load(Ordering::Acquire) == Word { generation, state }.pack()
-    }
-
-    /// Whether the client, which has taken the reply before, may fill the frame.
-    #[inline]
-    pub fn is_idle(&self, generation: u64) -> bool {
-        match generation.checked_sub(1) {
-            None => self.is(0, State::Idle),
-            Some(before) => self.is(before, State::TaskDone),
-        }
-    }
-
-    /// Whether there is a reply for the client to take.
-    #[inline]
-    pub fn is_done(&self, generation: u64) -> bool {
-        self.is(generation, State::TaskDone)
-    }
-
+impl RequestHeader {
     /// Hands the filled frame to the server. A full fence comes before the look whether it sleeps, once for however many
     /// frames are handed over together.
-    #[inline]
+    #[inline(always)]
     pub fn post(&self, generation: u64, request: Posted) {
         self.hand_over(generation, State::TaskReady, request);
     }
@@ -213,106 +206,183 @@ impl FrameHeader {
         self.hand_over(generation, State::Cancelled, Posted { kind: Kind::Task, nbytes: 0 });
     }
 
+    #[inline(always)]
     fn hand_over(&self, generation: u64, state: State, request: Posted) {
-        self.kind.store(request.kind as u32, Ordering::Relaxed);
         self.nbytes.store(request.nbytes as u32, Ordering::Relaxed);
-        self.set(Word { generation, state });
+        let kind = (request.kind as u64) << KIND_AT;
+        self.word.store(word_of(generation, state as u64) | kind, Ordering::Release);
+    }
+
+    /// Whether nothing has come yet where the use with this generation will be. False for what is to be looked at closer.
+    #[inline(always)]
+    pub fn is_before(&self, generation: u64) -> bool {
+        is_before(self.word.load(Ordering::Acquire), generation)
+    }
+
+    /// Whether there is a request that is not taken back.
+    #[inline(always)]
+    fn is_ready(&self, generation: u64) -> bool {
+        without_kind(self.word.load(Ordering::Acquire)) == word_of(generation, State::TaskReady as u64)
     }
 
     /// What is there for the server, which has not decided yet whether to take it: see [`Taking::take`].
-    #[inline]
+    #[inline(always)]
     pub fn peek(&self, generation: u64, frame_bytes: usize) -> Result<Next> {
-        let word = self.word()?;
-        match word.state {
-            State::TaskReady if word.generation == generation => {
-                Ok(Next::Request(Posted { kind: self.kind()?, nbytes: self.nbytes(frame_bytes)? }))
-            }
-            State::Cancelled if word.generation == generation => Ok(Next::Cancelled),
-            _ if word.is_before(generation) => Ok(Next::Nothing),
-            _ => Err(out_of_turn(generation, word)),
+        let word = self.word.load(Ordering::Acquire);
+        if without_kind(word) == word_of(generation, State::TaskReady as u64) {
+            Ok(Next::Request(Posted { kind: kind_of(word)?, nbytes: checked_nbytes(&self.nbytes, frame_bytes)? }))
+        } else if is_before(word, generation) {
+            Ok(Next::Nothing)
+        } else if without_kind(word) == word_of(generation, State::Cancelled as u64) {
+            Ok(Next::Cancelled)
+        } else {
+            Err(out_of_turn("request", generation, word))
         }
     }
 
-    /// Takes a request back, if it is there and not finished. Whether it was in time is for [`Taking`] to tell.
+    /// What the request says, whose word was seen before.
+    #[inline(always)]
+    pub fn posted(&self, frame_bytes: usize) -> Result<Posted> {
+        let kind = kind_of(self.word.load(Ordering::Acquire))?;
+        Ok(Posted { kind, nbytes: checked_nbytes(&self.nbytes, frame_bytes)? })
+    }
+
+    /// Takes a request back, if it is there. Whether it was in time is for [`Taking`] to tell.
     pub fn cancel(&self, generation: u64) -> bool {
-        let ready = Word { generation, state: State::TaskReady }.pack();
-        let cancelled = Word { generation, state: State::Cancelled }.pack();
-        self.word.compare_exchange(ready, cancelled, Ordering::SeqCst, Ordering::Relaxed).is_ok()
+        let word = self.word.load(Ordering::Relaxed);
+        let cancelled = word & !STATE_MASK | State::Cancelled as u64;
+        without_kind(word) == word_of(generation, State::TaskReady as u64)
+            && self.word.compare_exchange(word, cancelled, Ordering::SeqCst, Ordering::Relaxed).is_ok()
     }
 
-    /// Undoes `cancel`, unless the server has finished the frame meanwhile.
-    fn put_back(&self, generation: u64) {
-        let cancelled = Word { generation, state: State::Cancelled }.pack();
-        let ready = Word { generation, state: State::TaskReady }.pack();
-        // If it is finished, there is nothing to be undone.
-        let _ = self.word.compare_exchange(cancelled, ready, Ordering::Release, Ordering::Relaxed);
+    /// Undoes `cancel`. Nobody else writes the word.
+    fn put_back(&self) {
+        let word = self.word.load(Ordering::Relaxed);
+        self.word.store(word & !STATE_MASK | State::TaskReady as u64, Ordering::Release);
     }
+}
 
-    /// Hands the frame, its payload overwritten by the reply's, back to the client. A full fence follows, as for `post`.
-    #[inline]
-    pub fn finish(&self, generation: u64, status: Status, code: i32, nbytes: usize) {
-        self.status.store(status as u32, Ordering::Relaxed);
+/// In front of a reply's payload; 16 bytes, written by the server.
+#[repr(C)]
+#[derive(Debug, Default)]
+pub struct ReplyHeader {
+    word: AtomicU64,
+    nbytes: AtomicU32,
+    code: AtomicU32,
+}
+
+impl ReplyHeader {
+    /// Hands the reply to that request to the client. A full fence follows, as for `post`.
+    ///
+    /// The request's kind stands in the reply, too: the client would have to fetch its own line back to look at it.
+    #[inline(always)]
+    pub fn finish(&self, request: &RequestHeader, generation: u64, status: Status, code: i32, nbytes: usize) {
         self.code.store(code as u32, Ordering::Relaxed);
         self.nbytes.store(nbytes as u32, Ordering::Relaxed);
-        self.set(Word { generation, state: State::TaskDone });
+        let kind = request.word.load(Ordering::Relaxed) & KIND_MASK;
+        self.word.store(word_of(generation, status as u64 + 1) | kind, Ordering::Release);
+    }
+
+    /// Whether there is no reply yet for the use with this generation: the client, which has taken the one before, may fill
+    /// the frame. False for what is to be looked at closer.
+    ///
+    /// That is all a client looks at before it fills a frame. Its own word lies on a line that the server has fetched: to
+    /// read it there would cost as much as a reply.
+    #[inline(always)]
+    pub fn is_before(&self, generation: u64) -> bool {
+        is_before(self.word.load(Ordering::Acquire), generation)
     }
 
     /// The reply, if it is there.
-    #[inline]
+    #[inline(always)]
     pub fn finished(&self, generation: u64, frame_bytes: usize) -> Result<Option<Finished>> {
-        let word = self.word()?;
-        if word != (Word { generation, state: State::TaskDone }) {
-            // Claimed and not posted yet, or not finished yet.
-            let pending = word.generation == generation && word.state != State::Idle;
-            return if pending || word.is_before(generation) { Ok(None) } else { Err(out_of_turn(generation, word)) };
+        let word = self.word.load(Ordering::Acquire);
+        if is_before(word, generation) {
+            return Ok(None);
         }
-        let status = self.status.load(Ordering::Relaxed);
-        let status = Status::try_from(status)
-            .map_err(|_| Error::Corrupted(format!("a frame's reply has no known status ({status})")))?;
+        if word >> GENERATION_AT != generation {
+            return Err(out_of_turn("reply", generation, word));
+        }
+        let (kind, status) = (kind_of(word)?, status_of(word)?);
         let code = self.code.load(Ordering::Relaxed) as i32;
-        Ok(Some(Finished { kind: self.kind()?, status, code, nbytes: self.nbytes(frame_bytes)? }))
+        Ok(Some(Finished { kind, status, code, nbytes: checked_nbytes(&self.nbytes, frame_bytes)? }))
     }
+}
 
-    #[inline]
-    fn set(&self, word: Word) {
-        #[cfg(not(loom))]
-        self.word.store(word.pack(), Ordering::Release);
-        // The changes of one word have one order. Loom gives none to a store and an exchange at the same time, and would
-        // let whoever cancels in vain read its own change for ever.
-        #[cfg(loom)]
-        self.word.swap(word.pack(), Ordering::Release);
-    }
+/// Both halves of a frame.
+#[derive(Debug, Clone, Copy)]
+pub struct Frame<'a> {
+    /// The client's.
+    pub request: &'a RequestHeader,
+    /// The server's.
+    pub reply: &'a ReplyHeader,
+}
 
-    fn nbytes(&self, frame_bytes: usize) -> Result<usize> {
-        let nbytes = self.nbytes.load(Ordering::Relaxed) as usize;
-        if nbytes > frame_bytes {
-            return Err(Error::Corrupted(format!("a frame claims {nbytes} payload bytes, of {frame_bytes} it has")));
+impl Frame<'_> {
+    /// What the frame holds, in which generation: for whoever comes anew.
+    pub fn word(self) -> Result<Word> {
+        // In this order: a request is posted in the next generation only when the reply was taken.
+        let reply = self.reply.word.load(Ordering::Acquire);
+        let request = self.request.word.load(Ordering::Acquire);
+        let generation = request >> GENERATION_AT;
+        let state = match request & STATE_MASK {
+            0 => State::Idle,
+            1 => State::TaskReady,
+            3 => State::Cancelled,
+            unknown => return Err(Error::Corrupted(format!("a frame's request is in no known state ({unknown})"))),
+        };
+        if reply & STATE_MASK != 0 && state != State::Idle && reply >> GENERATION_AT == generation {
+            status_of(reply)?;
+            return Ok(Word { generation, state: State::TaskDone });
         }
-        Ok(nbytes)
+        if !is_before(reply, generation) || (state == State::Idle && generation != 0) {
+            return Err(out_of_turn("reply", generation, reply));
+        }
+        Ok(Word { generation, state })
     }
+}
 
-    fn kind(&self) -> Result<Kind> {
-        let kind = self.kind.load(Ordering::Relaxed);
-        Kind::try_from(kind).map_err(|_| Error::Corrupted(format!("a frame is of no known kind ({kind})")))
+#[inline(always)]
+fn checked_nbytes(nbytes: &AtomicU32, frame_bytes: usize) -> Result<usize> {
+    let nbytes = nbytes.load(Ordering::Relaxed) as usize;
+    if nbytes > frame_bytes {
+        return Err(too_large(nbytes, frame_bytes));
     }
+    Ok(nbytes)
 }
 
 #[cold]
-fn out_of_turn(generation: u64, word: Word) -> Error {
+fn too_large(nbytes: usize, frame_bytes: usize) -> Error {
+    Error::Corrupted(format!("a frame claims {nbytes} payload bytes, of {frame_bytes} it has"))
+}
+
+#[cold]
+fn unknown_kind(kind: u64) -> Error {
+    Error::Corrupted(format!("a frame is of no known kind ({kind})"))
+}
+
+#[cold]
+fn unknown_status(status: u64) -> Error {
+    Error::Corrupted(format!("a frame's reply has no known status ({status})"))
+}
+
+#[cold]
+fn out_of_turn(what: &str, generation: u64, word: u64) -> Error {
     Error::Corrupted(format!(
-        "a frame in use for the {generation}th time is {:?} for the {}th time",
-        word.state, word.generation
+        "the {what} of a frame in use for the {generation}th time is in state {} for the {}th time",
+        word & STATE_MASK,
+        word >> GENERATION_AT
     ))
 }
 
-/// Which request the server is taking, and which it is replying to: written by the server only, on a cache line that
-/// nobody reads but a client that cancels and a server's successor.
+/// Which request the server is taking: written by the server only, on a cache line that nobody reads but a client that
+/// cancels.
 ///
 /// ```text
 /// server                               client
-/// announced = ticket + 1               frame: TASK_READY → CANCELLED (exchange)
+/// announced = ticket + 1               request: TASK_READY → CANCELLED (exchange)
 /// fence                                fence
-/// look at the frame once more          read `announced`
+/// look at the request once more        read `announced`
 /// ```
 ///
 /// Both write, then read the other's word, with a full fence between: if the client does not find the announcement,
@@ -322,46 +392,30 @@ fn out_of_turn(generation: u64, word: Word) -> Error {
 #[derive(Debug, Default)]
 pub struct Taking {
     announced: AtomicU64,
-    replying: AtomicU64,
 }
 
 impl Taking {
-    /// Takes the request with `ticket` that [`FrameHeader::peek`] has found: false if it was cancelled before.
-    #[inline]
-    pub fn take(&self, ticket: u64, frame: &FrameHeader, generation: u64) -> bool {
+    /// Takes the request with `ticket` that [`RequestHeader::peek`] has found: false if it was cancelled before.
+    #[inline(always)]
+    pub fn take(&self, ticket: u64, request: &RequestHeader, generation: u64) -> bool {
         // One more: zero announces nothing. What a killed predecessor has announced stays so: it may have been done.
         if self.announced.load(Ordering::Relaxed) <= ticket {
             self.announced.store(ticket + 1, Ordering::Relaxed);
         }
         fence(Ordering::SeqCst);
-        frame.is(generation, State::TaskReady)
-    }
-
-    /// From now on the payload of the request with `ticket` is neither the request's nor yet the reply's.
-    #[inline]
-    pub fn overwrite(&self, ticket: u64) {
-        self.replying.store(ticket + 1, Ordering::Relaxed);
-        // Whoever finds a byte of the reply finds this.
-        fence(Ordering::Release);
-    }
-
-    /// Whether a server has begun to write its reply over the request with `ticket`. If that is not finished and the
-    /// server is dead, there is neither.
-    pub fn is_overwritten(&self, ticket: u64) -> bool {
-        fence(Ordering::Acquire);
-        self.replying.load(Ordering::Relaxed) == ticket + 1
+        request.is_ready(generation)
     }
 
     /// Takes the request with `ticket` back: whether it is certain that the server never takes it.
-    pub fn cancel(&self, ticket: u64, frame: &FrameHeader, generation: u64) -> bool {
-        if self.announced.load(Ordering::Relaxed) > ticket || !frame.cancel(generation) {
+    pub fn cancel(&self, ticket: u64, request: &RequestHeader, generation: u64) -> bool {
+        if self.announced.load(Ordering::Relaxed) > ticket || !request.cancel(generation) {
             return false;
         }
         fence(Ordering::SeqCst);
         let in_time = self.announced.load(Ordering::Relaxed) <= ticket;
         if !in_time {
             // Whoever follows a server that is killed now is to find a request that may have been taken.
-            frame.put_back(generation);
+            request.put_back();
         }
         in_time
     }

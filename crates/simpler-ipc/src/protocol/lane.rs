@@ -1,7 +1,9 @@
-//! What stands in front of a mailbox's frames: its shape, where each side sleeps, and what the server is taking.
+//! What stands in front of a mailbox's frames: its shape, whose each side is and where it sleeps, and what the server is
+//! taking.
 
 use super::bell::Bell;
 use super::frame::Taking;
+use super::owner::Owner;
 use super::sync::{fence, order_for_loom, AtomicU32, AtomicU64, Ordering};
 use super::Line;
 
@@ -44,6 +46,8 @@ pub struct Waiting {
     offset: AtomicU64,
     /// The CPU that the owner was on when it last waited, from 1; zero if nobody has said.
     pub cpu: AtomicU32,
+    /// Which process has this side.
+    pub owner: Owner,
 }
 
 /// A bell elsewhere: the identity of its region (0: the lane's own bell) and its offset there.

@@ -2,18 +2,26 @@
 //!
 //! Each struct is laid over shared memory by [`crate::region`] or built in place by the loom tests.
 
+pub mod arming;
 pub mod bell;
 pub mod frame;
 pub mod futex;
 pub mod lane;
+pub mod owner;
+pub mod progress;
 pub mod ring;
+pub mod turn;
 
-/// The atomics in use: the real ones, or loom's models of them.
+/// The atomics and locks in use: the real ones, or loom's models of them.
 pub mod sync {
     #[cfg(loom)]
     pub use loom::sync::atomic::{fence, AtomicU32, AtomicU64, Ordering};
+    #[cfg(loom)]
+    pub use loom::sync::{Condvar, Mutex, MutexGuard};
     #[cfg(not(loom))]
     pub use std::sync::atomic::{fence, AtomicU32, AtomicU64, Ordering};
+    #[cfg(not(loom))]
+    pub use std::sync::{Condvar, Mutex, MutexGuard};
 
     /// Stands between two `SeqCst` operations whose order the algorithm relies on.
     ///

@@ -39,6 +39,7 @@
 //! the same few pages stay warm.
 
 use super::bell::Bell;
+use super::owner::Namespace;
 use super::sync::{AtomicU64, Ordering};
 use super::Line;
 use crate::error::{Error, Result};
@@ -93,6 +94,7 @@ struct AllocatorLine {
     wraps: AtomicU64,
     waits: AtomicU64,
     peak: AtomicU64,
+    namespace: Namespace,
 }
 
 /// The granules that are held, from the tail on.
@@ -225,6 +227,11 @@ impl<'a> Ring<'a> {
         Some(allocating)
     }
 
+    /// In which pid namespace the processes that allocate, and those that poison, are counted.
+    pub fn namespace(&self) -> &'a Namespace {
+        &self.control.allocator.namespace
+    }
+
     /// Lets another allocator follow, if `token` is the one there is. In no turn of its own.
     pub fn disclaim(&self, token: u64) {
         // Whether it was ours or another's, it is not ours afterwards: that is all that is asked for.
@@ -235,6 +242,13 @@ impl<'a> Ring<'a> {
     #[inline]
     pub fn release(&self, first: usize) -> bool {
         self.pass_on(first, LIVE, |length| entry(RELEASED, length, 0)).is_some()
+    }
+
+    /// The granules of the live block that starts there, if one does and the arena holds it.
+    pub fn live_length(&self, first: usize) -> Option<u64> {
+        let found = self.table.get(first)?.load(Ordering::Acquire);
+        let length = length_of(found);
+        (found & STATE == LIVE && length > 0 && length <= (self.table.len() - first) as u64).then_some(length)
     }
 
     /// The first half of a release where freed bytes are marked: the block's length, if a live one starts there. It is

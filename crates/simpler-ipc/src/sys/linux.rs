@@ -1,17 +1,20 @@
 //! Linux: memfd, futex, pidfd, eventfd.
 
+use std::ffi::{c_void, CStr};
 use std::io;
+use std::mem::{ManuallyDrop, MaybeUninit};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
+use std::panic::{self, AssertUnwindSafe};
 use std::ptr::{self, NonNull};
-use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU8, Ordering};
-use std::sync::Once;
-use std::thread::JoinHandle;
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, AtomicU8, Ordering};
 use std::time::Duration;
 
 use rustix::event::{eventfd, poll, EventfdFlags, PollFd, PollFlags};
-use rustix::fs::{FallocateFlags, MemfdFlags, SealFlags};
+use rustix::fs::{FallocateFlags, FileType, MemfdFlags, OFlags, SealFlags};
 use rustix::io::Errno;
 use rustix::mm::{Advice, MapFlags, ProtFlags};
+use rustix::pipe::PipeFlags;
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
 use rustix::thread::futex;
 use rustix::time::Timespec;
@@ -32,22 +35,44 @@ pub fn memory_create(name: &str, nbytes: usize) -> Result<OwnedFd> {
     Ok(fd)
 }
 
-/// A descriptor of our own for another process's memory, and its size. Refused unless it is sealed against shrinking.
+/// A descriptor of our own for another process's memory, and its size. Refused unless it is sealed against shrinking, and
+/// can be written.
 pub fn memory_open(fd: BorrowedFd<'_>) -> Result<(OwnedFd, usize)> {
-    let seals = rustix::fs::fcntl_get_seals(fd).map_err(|e| Error::os("reading the seals of a file descriptor", e))?;
+    let no_region = |why: &str| Err(Error::Invalid(format!("the file descriptor is no region: {why}")));
+    let stat = rustix::fs::fstat(fd).map_err(|e| Error::os("looking at a file descriptor", e))?;
+    let seals = match rustix::fs::fcntl_get_seals(fd) {
+        Ok(seals) => seals,
+        // Only memory can be sealed.
+        Err(Errno::INVAL) => return no_region(&format!("it is {}, not shared memory", kind_of_file(stat.st_mode))),
+        Err(error) => return Err(Error::os("reading the seals of a file descriptor", error)),
+    };
     if !seals.contains(SealFlags::SHRINK) {
-        return Err(Error::Invalid(
-            "the file descriptor is no region: it is not sealed against shrinking, so its owner could take pages away"
-                .to_owned(),
-        ));
+        return no_region("it is not sealed against shrinking, so its owner could take pages away");
     }
-    let stat = rustix::fs::fstat(fd).map_err(|e| Error::os("fstat", e))?;
+    if seals.intersects(SealFlags::WRITE | SealFlags::FUTURE_WRITE) {
+        return no_region("it is sealed against writing");
+    }
+    let flags = rustix::fs::fcntl_getfl(fd).map_err(|e| Error::os("looking at a file descriptor", e))?;
+    if flags & OFlags::ACCMODE != OFlags::RDWR {
+        return no_region("it is not open for reading and writing");
+    }
     let fd = rustix::io::fcntl_dupfd_cloexec(fd, 0).map_err(|e| Error::os("duplicating a file descriptor", e))?;
     let nbytes = usize::try_from(stat.st_size)
         .ok()
         .filter(|&n| n > 0)
         .ok_or_else(|| Error::Invalid(format!("a region of {} bytes cannot be mapped", stat.st_size)))?;
     Ok((fd, nbytes))
+}
+
+fn kind_of_file(mode: u32) -> &'static str {
+    match FileType::from_raw_mode(mode) {
+        FileType::RegularFile => "a file",
+        FileType::Directory => "a directory",
+        FileType::Fifo => "a pipe",
+        FileType::Socket => "a socket",
+        FileType::CharacterDevice | FileType::BlockDevice => "a device",
+        _ => "something else",
+    }
 }
 
 /// What tells this memory from any other as long as it exists.
@@ -157,7 +182,7 @@ pub fn current_cpu() -> Option<u32> {
 
 /// How often the kernel has taken the CPU from this thread for another; it wraps.
 pub fn preemptions() -> u32 {
-    let mut usage = std::mem::MaybeUninit::<libc::rusage>::zeroed();
+    let mut usage = MaybeUninit::<libc::rusage>::zeroed();
     // SAFETY: the call fills the struct it is given; a zeroed one is valid should it fail, which it cannot with RUSAGE_THREAD.
     unsafe {
         libc::getrusage(libc::RUSAGE_THREAD, usage.as_mut_ptr());
@@ -165,40 +190,113 @@ pub fn preemptions() -> u32 {
     }
 }
 
-/// Moves this thread to another CPU than the one it is on, if it may run on another. Best effort: where the kernel
-/// refuses, the thread stays.
+/// Has this thread go on on another CPU than the one it is on, if it may run on another. Best effort: it may stay.
+///
+/// The kernel likes to put a thread on the CPU of the one that wakes it. So a thread of our own goes to another CPU, wakes
+/// this one from there, and ends. This thread's affinity is not touched: whoever sets it meanwhile (`taskset`, a scheduler
+/// of the user's) is obeyed, which no order of reading, changing and restoring it could promise.
 pub fn leave_cpu() {
     let (Ok(allowed), Some(here)) = (rustix::thread::sched_getaffinity(None), current_cpu()) else { return };
     let mut others = allowed;
     others.unset(here as usize);
-    if others.count() > 0 && rustix::thread::sched_setaffinity(None, &others).is_ok() {
-        let restored = rustix::thread::sched_setaffinity(None, &allowed);
-        debug_assert!(restored.is_ok(), "the thread may run where it just might");
+    if others.count() == 0 {
+        return;
     }
+    // A pipe, because its writer is known to the kernel to be about to stop: the more reason to take its place.
+    let Ok((wait, wake)) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC) else { return };
+    let there = move || {
+        let moved = rustix::thread::sched_setaffinity(None, &others);
+        // Whoever waits is woken in any case: by the byte, or by the end of the pipe.
+        let _ = moved.and_then(|()| rustix::io::write(&wake, &[0]));
+    };
+    let Ok(there) = Thread::spawn(c"ipc-move", there) else { return };
+    // A signal that comes meanwhile has its handler run, and the thread stay.
+    let _ = rustix::io::read(&wait, &mut [0u8]);
+    there.join();
 }
 
+/// What is known of this process, until a fork: 0 is not known yet.
 static PID: AtomicI32 = AtomicI32::new(0);
+static START_TIME: AtomicU64 = AtomicU64::new(0);
+static PID_NAMESPACE: AtomicU64 = AtomicU64::new(0);
+/// Whether forks are told of: without that nothing may be remembered.
+static FORKS_KNOWN: AtomicBool = AtomicBool::new(false);
 
-extern "C" fn forget_pid() {
-    PID.store(0, Ordering::Relaxed);
+extern "C" fn before_fork() {
+    crate::forks::before();
 }
 
-/// This process. Asked often enough (is this object's thread in this process?) to be worth remembering until a fork.
+extern "C" fn after_fork_in_parent() {
+    crate::forks::after();
+}
+
+extern "C" fn after_fork_in_child() {
+    PID.store(0, Ordering::Relaxed);
+    START_TIME.store(0, Ordering::Relaxed);
+    PID_NAMESPACE.store(0, Ordering::Relaxed);
+    crate::forks::after();
+}
+
+extern "C" fn register_fork_handlers() {
+    // SAFETY: the handlers are there as long as this library, which is told of forks for as long as it is loaded.
+    let refused =
+        unsafe { libc::pthread_atfork(Some(before_fork), Some(after_fork_in_parent), Some(after_fork_in_child)) };
+    FORKS_KNOWN.store(refused == 0, Ordering::Relaxed);
+}
+
+/// Called when the library is loaded. Registering later would need a lock, which a fork in that moment would copy held.
+#[used]
+#[link_section = ".init_array"]
+static AT_LOAD: extern "C" fn() = register_fork_handlers;
+
+/// This process. Asked by every call (is this object this process's?), so remembered until a fork.
+#[inline]
 pub fn current_pid() -> i32 {
-    static AT_FORK: Once = Once::new();
     match PID.load(Ordering::Relaxed) {
-        0 => {
-            AT_FORK.call_once(|| {
-                // SAFETY: the handler only stores to an atomic, which is allowed in a forked child.
-                let refused = unsafe { libc::pthread_atfork(None, None, Some(forget_pid)) };
-                assert_eq!(refused, 0, "no memory to register a fork handler");
-            });
-            let pid = rustix::process::getpid().as_raw_nonzero().get();
-            PID.store(pid, Ordering::Relaxed);
-            pid
-        }
+        0 => ask_pid(),
         pid => pid,
     }
+}
+
+#[cold]
+fn ask_pid() -> i32 {
+    let pid = rustix::process::getpid().as_raw_nonzero().get();
+    if FORKS_KNOWN.load(Ordering::Relaxed) {
+        PID.store(pid, Ordering::Relaxed);
+    }
+    pid
+}
+
+/// What `ask` answers, remembered until a fork.
+fn remembered(place: &AtomicU64, ask: impl FnOnce() -> Result<u64>) -> Result<u64> {
+    match place.load(Ordering::Relaxed) {
+        0 => {
+            let answer = ask()?;
+            if FORKS_KNOWN.load(Ordering::Relaxed) {
+                place.store(answer, Ordering::Relaxed);
+            }
+            Ok(answer)
+        }
+        known => Ok(known),
+    }
+}
+
+/// When this process started, in clock ticks since boot; 0 where there is no /proc of its pid namespace to tell.
+pub fn own_start_time() -> Result<u64> {
+    remembered(&START_TIME, || match super::proc_is_own() {
+        true => Ok(super::process_start_time(current_pid())?.unwrap_or(0)),
+        false => Ok(0),
+    })
+}
+
+/// In which pid namespace this process is; [`UNKNOWN_NAMESPACE`] where there is no /proc to tell.
+pub fn own_pid_namespace() -> Result<u64> {
+    let path = "/proc/self/ns/pid";
+    remembered(&PID_NAMESPACE, || match std::fs::metadata(path) {
+        Ok(namespace) => Ok(namespace.ino()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(super::UNKNOWN_NAMESPACE),
+        Err(error) => Err(Error::os(format!("looking at {path}"), error)),
+    })
 }
 
 /// Whether this is the thread that the process began with: the one the kernel prefers to give signals to.
@@ -316,33 +414,159 @@ impl AsFd for Nudge {
     }
 }
 
-/// Starts a thread in which no signal handler ever runs, so that signals reach the threads that wait for them.
-pub fn spawn_without_signals(name: &str, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
-    let mask = |how, set: &libc::sigset_t| {
-        let mut old = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
-        // SAFETY: `set` is initialised, `old` is written before the call returns 0, which it does for a valid `how`.
-        unsafe {
-            let refused = libc::pthread_sigmask(how, set, old.as_mut_ptr());
-            assert_eq!(refused, 0, "pthread_sigmask with a valid argument");
-            old.assume_init()
+/// A thread in which no signal handler ever runs, so that signals reach the threads that wait for them. One that is not
+/// joined goes on by itself.
+///
+/// None of the standard library's: that one notes the stack of each thread in a list behind a lock, which a fork in that
+/// moment copies held, and no thread can be started in the child.
+#[derive(Debug)]
+pub struct Thread {
+    id: libc::pthread_t,
+    pid: i32,
+    name: &'static CStr,
+}
+
+type Body = Box<dyn FnOnce() + Send>;
+
+extern "C" fn run_body(body: *mut c_void) -> *mut c_void {
+    // SAFETY: `Thread::spawn` made it of a box, for this thread alone.
+    let body = unsafe { Box::from_raw(body.cast::<Body>()) };
+    let done = panic::catch_unwind(AssertUnwindSafe(body));
+    match done {
+        Ok(()) => ptr::null_mut(),
+        Err(_) => NonNull::dangling().as_ptr(),
+    }
+}
+
+impl Thread {
+    /// Starts it. The name has at most 15 bytes.
+    pub fn spawn(name: &'static CStr, body: impl FnOnce() + Send + 'static) -> Result<Self> {
+        let body: *mut Body = Box::into_raw(Box::new(Box::new(body)));
+        let mask = |how, set: &libc::sigset_t| {
+            let mut old = MaybeUninit::<libc::sigset_t>::uninit();
+            // SAFETY: `set` is initialised, `old` is written before the call returns 0, which it does for a valid `how`.
+            unsafe {
+                let refused = libc::pthread_sigmask(how, set, old.as_mut_ptr());
+                assert_eq!(refused, 0, "pthread_sigmask with a valid argument");
+                old.assume_init()
+            }
+        };
+        let mut every = MaybeUninit::<libc::sigset_t>::uninit();
+        // SAFETY: sigfillset initialises the set it is given.
+        let every = unsafe {
+            libc::sigfillset(every.as_mut_ptr());
+            every.assume_init()
+        };
+        // A new thread starts with the mask of the one that makes it.
+        let before = mask(libc::SIG_SETMASK, &every);
+        let mut id = MaybeUninit::uninit();
+        // SAFETY: `id` is written if the call returns 0; null asks for the usual attributes; the body is the thread's.
+        let refused = unsafe { libc::pthread_create(id.as_mut_ptr(), ptr::null(), run_body, body.cast()) };
+        mask(libc::SIG_SETMASK, &before);
+        if refused != 0 {
+            // SAFETY: no thread was started, so it is nobody's.
+            drop(unsafe { Box::from_raw(body) });
+            return Err(Error::os(format!("starting the thread {name:?}"), io::Error::from_raw_os_error(refused)));
         }
-    };
-    let mut every = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
-    // SAFETY: sigfillset initialises the set it is given.
-    let every = unsafe {
-        libc::sigfillset(every.as_mut_ptr());
-        every.assume_init()
-    };
-    // A new thread starts with the mask of the one that makes it.
-    let before = mask(libc::SIG_SETMASK, &every);
-    let thread = std::thread::Builder::new().name(name.to_owned()).spawn(body);
-    mask(libc::SIG_SETMASK, &before);
-    thread.map_err(|e| Error::os(format!("starting the thread {name}"), e))
+        // SAFETY: the call succeeded.
+        let id = unsafe { id.assume_init() };
+        // SAFETY: the thread is neither joined nor detached, so its id means it. A thread without a name works as well.
+        unsafe { libc::pthread_setname_np(id, name.as_ptr()) };
+        Ok(Thread { id, pid: current_pid(), name })
+    }
+
+    /// Waits for its end.
+    pub fn join(self) {
+        let this = ManuallyDrop::new(self);
+        let mut panicked = ptr::null_mut();
+        // SAFETY: as in `spawn`; it is used up here.
+        let refused = unsafe { libc::pthread_join(this.id, &mut panicked) };
+        debug_assert_eq!(refused, 0, "joining a thread of ours");
+        debug_assert!(panicked.is_null(), "the thread {:?} panicked", this.name);
+    }
+}
+
+impl Drop for Thread {
+    fn drop(&mut self) {
+        // In a forked child there is no such thread.
+        if self.pid == current_pid() {
+            // SAFETY: as in `spawn`; it is used up here.
+            unsafe { libc::pthread_detach(self.id) };
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rustix::thread::CpuSet;
+
+    /// Twenty moves to come or more, of a thread beside one that has its CPU busy; what is done meanwhile.
+    fn while_moving(meanwhile: impl FnOnce(Pid, &AtomicU32)) -> (u32, u32) {
+        let (moves, moved, stop) = (AtomicU32::new(0), AtomicU32::new(0), AtomicBool::new(false));
+        let (tell, told) = std::sync::mpsc::channel();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                tell.send(rustix::thread::gettid()).unwrap();
+                while !stop.load(Ordering::Relaxed) {
+                    let before = current_cpu();
+                    leave_cpu();
+                    moved.fetch_add(u32::from(current_cpu() != before), Ordering::Relaxed);
+                    moves.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+            meanwhile(told.recv().unwrap(), &moves);
+            stop.store(true, Ordering::Relaxed);
+        });
+        (moves.into_inner(), moved.into_inner())
+    }
+
+    fn await_moves(moves: &AtomicU32, count: u32) {
+        let before = moves.load(Ordering::Relaxed);
+        while moves.load(Ordering::Relaxed).wrapping_sub(before) < count {
+            std::thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn a_thread_that_moves_undoes_no_change_of_its_affinity() {
+        let allowed = rustix::thread::sched_getaffinity(None).unwrap();
+        let cpus: Vec<usize> = (0..CpuSet::MAX_CPU).filter(|cpu| allowed.is_set(*cpu)).take(2).collect();
+        let only = |cpu: usize| {
+            let mut set = CpuSet::new();
+            set.set(cpu);
+            set
+        };
+        let sets: Vec<CpuSet> = cpus.iter().flat_map(|cpu| [only(*cpu), allowed]).collect();
+        while_moving(|thread, moves| {
+            for round in 0..300 {
+                let set = &sets[round % sets.len()];
+                rustix::thread::sched_setaffinity(Some(thread), set).unwrap();
+                await_moves(moves, 2);
+                assert_eq!(&rustix::thread::sched_getaffinity(Some(thread)).unwrap(), set, "round {round}");
+            }
+        });
+    }
+
+    #[test]
+    fn a_thread_leaves_a_cpu_that_others_want() {
+        let allowed = rustix::thread::sched_getaffinity(None).unwrap();
+        if allowed.count() < 2 {
+            return; // there is no other to go to
+        }
+        let stop = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            // One busy thread more than there are others to go to would be no reason to stay: one is enough here.
+            scope.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    std::hint::spin_loop()
+                }
+            });
+            let (moves, moved) = while_moving(|_, moves| await_moves(moves, 100));
+            stop.store(true, Ordering::Relaxed);
+            assert!(moved > 0, "{moves} times it stayed");
+        });
+    }
 
     #[test]
     fn pages_touched_by_hand_are_there_and_keep_their_bytes() {

@@ -3,7 +3,6 @@
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::fs::MetadataExt;
 
 use rustix::fs::{FileType, FlockOperation, Mode, OFlags, Stat};
 use rustix::io::Errno;
@@ -173,14 +172,17 @@ fn start_time_in(stat: &[u8]) -> Option<u64> {
     std::str::from_utf8(&stat[behind_name..]).ok()?.split_ascii_whitespace().nth(19)?.parse().ok()
 }
 
-/// In which process ids of this process are counted, if /proc counts them there too.
+/// Whether /proc is there, and counts process ids as this process does: not so where it is another pid namespace's.
+pub fn proc_is_own() -> bool {
+    fs::read_link("/proc/self").is_ok_and(|own| own.to_str() == Some(&super::current_pid().to_string()))
+}
+
+/// The pid namespace of this process, if /proc is of the same.
 pub fn pid_namespace() -> Result<u64> {
-    let needs_proc = Error::UnsupportedPlatform { what: "a named region", needs: "/proc of its own pid namespace" };
-    match fs::read_link("/proc/self") {
-        Ok(own) if own.to_str() == Some(&super::current_pid().to_string()) => {}
-        _ => return Err(needs_proc),
+    if !proc_is_own() {
+        return Err(Error::UnsupportedPlatform { what: "a named region", needs: "/proc of its own pid namespace" });
     }
-    Ok(fs::metadata("/proc/self/ns/pid").map_err(|e| Error::os("looking at /proc/self/ns/pid", e))?.ino())
+    super::own_pid_namespace()
 }
 
 /// A descriptor of another process, as far as it is the memory looked for.

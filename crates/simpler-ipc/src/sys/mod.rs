@@ -15,3 +15,7 @@ pub use linux_names::*;
 mod unsupported;
 #[cfg(not(target_os = "linux"))]
 pub use unsupported::*;
+
+/// What stands for a pid namespace that cannot be told. Its inode is no namespace's.
+#[cfg(target_os = "linux")]
+pub const UNKNOWN_NAMESPACE: u64 = 1;

@@ -1,9 +1,9 @@
 //! Systems without memfd, futex and pidfd: everything compiles, and says so when called.
 
+use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::atomic::AtomicU32;
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crate::error::{Error, Exit, Result};
@@ -69,6 +69,14 @@ pub fn current_pid() -> i32 {
     std::process::id() as i32
 }
 
+pub fn own_start_time() -> Result<u64> {
+    unsupported("a mailbox")
+}
+
+pub fn own_pid_namespace() -> Result<u64> {
+    unsupported("a mailbox")
+}
+
 pub fn on_main_thread() -> bool {
     true
 }
@@ -120,8 +128,18 @@ impl AsFd for Nudge {
     }
 }
 
-pub fn spawn_without_signals(_name: &str, _body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
-    unsupported("watching a process")
+/// There are none here.
+#[derive(Debug)]
+pub struct Thread(std::convert::Infallible);
+
+impl Thread {
+    pub fn spawn(_name: &'static CStr, _body: impl FnOnce() + Send + 'static) -> Result<Self> {
+        unsupported("watching a process")
+    }
+
+    pub fn join(self) {
+        match self.0 {}
+    }
 }
 
 pub fn name_path(name: &str) -> String {
@@ -172,6 +190,10 @@ impl NameFile {
 
 pub fn process_start_time(_pid: i32) -> Result<Option<u64>> {
     unsupported("a named region")
+}
+
+pub fn proc_is_own() -> bool {
+    false
 }
 
 pub fn pid_namespace() -> Result<u64> {

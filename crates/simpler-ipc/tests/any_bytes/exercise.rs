@@ -9,6 +9,12 @@ use std::time::Duration;
 use simpler_ipc::named::Record;
 use simpler_ipc::{Doorbell, Error, HeapRing, Kind, Mailbox, Patience, Region, Request};
 
+/// Writes to shared memory.
+fn write(region: &Region, offset: usize, bytes: &[u8]) {
+    // SAFETY: no other thread is at these bytes.
+    unsafe { region.window(offset, bytes.len()).unwrap().copy_from(bytes) }
+}
+
 /// Bytes, one at a time; zero when they are used up.
 struct Script<'a>(&'a [u8]);
 
@@ -32,13 +38,13 @@ impl Script<'_> {
 /// A region whose first bytes are those left in the script, behind the calls.
 fn spoil(region: &Region, from: usize, bytes: &[u8]) {
     let nbytes = bytes.len().min(region.nbytes() - from);
-    region.window(from, nbytes).unwrap().copy_from(&bytes[..nbytes]);
+    write(region, from, &bytes[..nbytes]);
 }
 
 /// Another process changes a word meanwhile.
 fn poke(region: &Region, script: &mut Script<'_>) {
     let offset = script.number() % (region.nbytes() / 8) * 8;
-    region.window(offset, 8).unwrap().copy_from(&script.word().to_ne_bytes());
+    write(region, offset, &script.word().to_ne_bytes());
 }
 
 /// Every error is one of the memory, or of the caller.
@@ -61,7 +67,7 @@ fn no_wait() -> Patience<'static> {
     Patience::limited(Duration::ZERO)
 }
 
-fn check_request(region: &Region, mailbox: &Mailbox, request: &Request) {
+fn check_request(region: &Region, mailbox: &Mailbox, request: &Request<'_>) {
     let nbytes = request.payload.nbytes();
     assert!(nbytes <= mailbox.frame_bytes());
     assert!(region.contains(request.payload.as_ptr() as usize, nbytes));
@@ -73,7 +79,8 @@ pub fn mailbox(bytes: &[u8]) {
     let mut script = Script(bytes);
     let (depth, frame_bytes) = (1 + script.byte() % 8, 1 + script.byte() % 64);
     let calls = script.byte();
-    let region = Region::anonymous(Mailbox::required_bytes(depth, frame_bytes).unwrap(), "any bytes").unwrap();
+    let nbytes = Mailbox::required_bytes(depth, frame_bytes).unwrap();
+    let region = Region::anonymous(nbytes + Doorbell::NBYTES, "any bytes").unwrap();
     let keep_geometry = script.byte() % 8 > 0;
     let mut script = {
         let (calls, memory) = script.0.split_at(script.0.len().min(calls));
@@ -86,21 +93,27 @@ pub fn mailbox(bytes: &[u8]) {
         Script(calls)
     };
     let Some(mailbox) = typed(Mailbox::new(&region, 0, depth, frame_bytes)) else { return };
-    let doorbell = Doorbell::new(&region, 128).unwrap();
+    let doorbell = Doorbell::new(&region, nbytes).unwrap();
     let (mut client, mut server) = (typed(mailbox.client(None)), typed(mailbox.server(None)));
     while !script.0.is_empty() {
         match script.byte() % 16 {
             0 => poke(&region, &mut script),
-            1 => client = typed(mailbox.client((script.byte() % 2 == 0).then_some(&doorbell))),
-            2 => server = typed(mailbox.server((script.byte() % 2 == 0).then_some(&doorbell))),
+            1 => {
+                drop(client);
+                client = typed(mailbox.client((script.byte() % 2 == 0).then_some(&doorbell)));
+            }
+            2 => {
+                drop(server);
+                server = typed(mailbox.server((script.byte() % 2 == 0).then_some(&doorbell)));
+            }
             call @ 3..=9 => {
                 let Some(client) = &mut client else { continue };
                 match call {
                     3 => tried(client.send(Kind::Task, &vec![7; script.byte() % (frame_bytes + 2)])),
                     4 => {
-                        if let Some(Some(claim)) = typed(client.claim()) {
-                            assert!(region.contains(claim.payload.as_ptr() as usize, frame_bytes));
-                            claim.payload.copy_from(&vec![8; frame_bytes]);
+                        if let Some(Some(mut claim)) = typed(client.claim()) {
+                            assert!(region.contains(claim.as_mut_ptr() as usize, frame_bytes));
+                            claim.copy_from(&vec![8; frame_bytes]).unwrap();
                             tried(client.submit(claim, Kind::Control, script.byte() % (frame_bytes + 2)));
                         }
                     }
@@ -205,8 +218,7 @@ pub fn heap_ring(bytes: &[u8]) {
                 if let Some(address) = allocated {
                     assert!(region.contains(address, nbytes.max(1)));
                     assert_eq!(address % alignment, 0);
-                    let block = region.window(address - region.address(), nbytes).unwrap();
-                    block.copy_from(&vec![5; nbytes]);
+                    write(&region, address - region.address(), &vec![5; nbytes]);
                     blocks.push(address);
                 }
             }

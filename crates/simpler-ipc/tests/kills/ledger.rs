@@ -228,17 +228,29 @@ impl Scene {
         HeapRing::new(&self.heap, 0, self.ring_nbytes, "kills", ALIGNMENT).unwrap()
     }
 
-    /// The words that begin each frame, read as any passer-by may.
+    /// The words of the requests in the frames, with the state that they and those of the replies make up together, read as
+    /// any passer-by may.
     pub fn frame_words(&self) -> Vec<u64> {
         let needed = |depth| Mailbox::required_bytes(depth, FRAME_BYTES).unwrap();
         let stride = needed(2) - needed(1);
         let first = needed(1) - stride;
-        let word = |number| {
+        let word = |offset| {
             let mut bytes = [0; 8];
-            self.lane.window(first + number * stride, 8).unwrap().copy_to(&mut bytes);
+            let window = self.lane.window(offset, 8).unwrap();
+            // SAFETY: no thread of this process writes there.
+            unsafe { window.copy_to(&mut bytes) };
             u64::from_ne_bytes(bytes)
         };
-        (0..self.mailbox.depth()).map(word).collect()
+        let state = |number| {
+            let (request, reply) = (word(first + number * stride), word(first + number * stride + stride / 2));
+            let done = reply & 7 != 0 && request & 7 != 0 && reply >> 5 == request >> 5;
+            if done {
+                request & !7 | 2
+            } else {
+                request
+            }
+        };
+        (0..self.mailbox.depth()).map(state).collect()
     }
 }
 

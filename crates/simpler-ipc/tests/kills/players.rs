@@ -189,8 +189,8 @@ impl<'a> Client<'a> {
             if random.one_in(2) {
                 return self.client.send(kind_of(serial), &bytes);
             }
-            let claim = self.client.claim()?.expect("a frame is free");
-            claim.payload.copy_from(&bytes);
+            let mut claim = self.client.claim()?.expect("a frame is free");
+            claim.copy_from(&bytes)?;
             self.client.submit(claim, kind_of(serial), bytes.len()).map(Some)
         })?;
         self.desk.posted(serial, ticket.expect("a frame is free"));
@@ -324,7 +324,7 @@ impl Desk<'_> {
                 assert_eq!(entry.cancelling.get(), 1, "request {serial} was never taken back");
                 assert!(!executed || by_predecessor, "request {serial} was executed, and is said to be cancelled");
             }
-            Status::Failed => assert!(by_predecessor, "request {serial} failed, and no server died of it"),
+            Status::Failed => panic!("request {serial} failed, and no server said so"),
         }
         self.give_back(entry);
     }
@@ -401,48 +401,48 @@ impl<'a> Server<'a> {
     /// Whether all is done.
     fn receive(&mut self, waiting: bool) -> Result<bool, Error> {
         let ledger = self.ledger;
+        let taken = |request: Request<'_>| (request.ticket, request.kind, request.payload.to_vec());
         let request = if waiting {
             // Requests received and not replied to would keep the client waiting, and this wait with it.
             while !self.received.is_empty() {
                 self.reply()?;
             }
             let received =
-                ledger.during(SERVER, Doing::AwaitingRequest, || self.server.recv(&mut Patience::forever()))?;
-            Some(received)
+                ledger.during(SERVER, Doing::AwaitingRequest, || self.server.recv(&mut Patience::forever()).map(taken));
+            Some(received?)
         } else {
-            match ledger.during(SERVER, Doing::Receiving, || self.server.try_recv()) {
+            match ledger.during(SERVER, Doing::Receiving, || Ok(self.server.try_recv()?.map(taken))) {
                 // Requests taken back, behind one that is not replied to, fill the lane as well.
                 Err(Error::Misused(_)) if !self.received.is_empty() => None,
                 received => received?,
             }
         };
-        let Some(request) = request else { return Ok(false) };
-        if request.kind == Kind::Shutdown {
+        let Some((ticket, kind, payload)) = request else { return Ok(false) };
+        if kind == Kind::Shutdown {
             while !self.received.is_empty() {
                 self.reply()?;
             }
             self.server.reply(0, &[])?;
             return Ok(true);
         }
-        self.execute(&request);
+        self.execute(ticket, kind, &payload);
         Ok(false)
     }
 
-    fn execute(&mut self, request: &Request) {
+    fn execute(&mut self, ticket: u64, kind: Kind, payload: &[u8]) {
         let ledger = self.ledger;
         // A server made anew begins behind the last reply; the one that was being given may have been.
         let (least, most) = self.next.map_or((ledger.replied.get(), ledger.replying.get()), |next| (next, next));
-        assert!(request.ticket >= least, "request {} is received and was answered", request.ticket);
-        for left_out in most..request.ticket {
+        assert!(ticket >= least, "request {ticket} is received and was answered");
+        for left_out in most..ticket {
             let cancelling = ledger.entry(ledger.serial_of(left_out).get()).cancelling.get();
-            assert_eq!(cancelling, 1, "request {left_out} is left out before {}", request.ticket);
+            assert_eq!(cancelling, 1, "request {left_out} is left out before {ticket}");
         }
-        self.next = Some(request.ticket + 1);
-        let payload = request.payload.to_vec();
-        let (serial, block, nbytes) = (word(&payload, 0), word(&payload, 1), word(&payload, 2));
+        self.next = Some(ticket + 1);
+        let (serial, block, nbytes) = (word(payload, 0), word(payload, 1), word(payload, 2));
         let entry = ledger.entry(serial);
         assert_eq!(entry.serial.get(), serial);
-        assert_eq!(request.kind, kind_of(serial));
+        assert_eq!(kind, kind_of(serial));
         assert_eq!(&payload[HEAD..], body(serial, 1), "request {serial} is whole");
         let is_there = entry.block.get() != 0 && entry.server_releases.get() == 0;
         if is_there {
@@ -459,7 +459,7 @@ impl<'a> Server<'a> {
             entry.block.set(0);
             entry.server_releases.set(0);
         }
-        self.received.push_back((request.ticket, serial));
+        self.received.push_back((ticket, serial));
     }
 
     fn reply(&mut self) -> Result<bool, Error> {

@@ -30,7 +30,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-fn answer(region: &Region, request: &Request) -> Result<Vec<u8>, Box<dyn Error>> {
+fn answer(region: &Region, request: &Request<'_>) -> Result<Vec<u8>, Box<dyn Error>> {
     let [offset, count, weight] = numbers(request)?;
     let (offset, count) = (u64::from_le_bytes(offset), u64::from_le_bytes(count));
     let nbytes = usize::try_from(count)?.checked_mul(size_of::<f64>()).ok_or("no series is that long")?;
@@ -54,7 +54,7 @@ fn answer(region: &Region, request: &Request) -> Result<Vec<u8>, Box<dyn Error>>
 }
 // --8<-- [end:main]
 
-fn numbers(request: &Request) -> Result<[[u8; 8]; 3], Box<dyn Error>> {
+fn numbers(request: &Request<'_>) -> Result<[[u8; 8]; 3], Box<dyn Error>> {
     if request.payload.nbytes() != 24 {
         return Err(format!("a request has 24 bytes, not {}", request.payload.nbytes()).into());
     }

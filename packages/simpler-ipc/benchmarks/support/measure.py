@@ -64,6 +64,10 @@ class Sample:
     def near(self) -> bool:
         return self.steady and max(self.before, self.after) < NEAR
 
+    @property
+    def far(self) -> bool:
+        return self.steady and min(self.before, self.after) >= NEAR
+
 
 @dataclass(frozen=True)
 class Kind:
@@ -192,10 +196,6 @@ class Study:
         """What it took, in the steady rounds."""
         return [sample.seconds for (sample,) in self._rounds(name)]
 
-    def over_floor(self, name: str) -> list[float]:
-        """Round by round, what it took over the C ping-pong around it."""
-        return [sample.seconds / sample.probe for (sample,) in self._rounds(name)]
-
     def goal(self, what: str, limit: float, unit: str, found: list[float], *, at_least: bool = False) -> None:
         """Judge by the median of the steady rounds."""
         self.verdicts.append(Verdict(what, limit, unit, at_least, found))
@@ -211,6 +211,22 @@ class Study:
             pace = in_unit(median(sample.probe for sample in steady)).strip()
             found, note = [of(sample.seconds) for sample in steady], f"badly placed: {FLOOR} {pace}"
         self.verdicts.append(Verdict(what, limit, unit, at_least, found, note))
+
+    def goals_over_floor(self, name: str, near: float, far: float) -> None:
+        """Judge what it took over the C ping-pong around it: where the CPUs were near each other, and where not.
+
+        Apart, as the host decides which of the two it is, and ratios differ between them.
+        """
+        samples = [sample for (sample,) in self._rounds(name)]
+        for what, limit, chosen in (
+            ("well placed", near, [sample for sample in samples if sample.near]),
+            ("badly placed", far, [sample for sample in samples if sample.far]),
+        ):
+            note = f"{len(chosen)} rounds"
+            if chosen:
+                note += f", {FLOOR} {in_unit(median(sample.probe for sample in chosen)).strip()}"
+            found = [sample.seconds / sample.probe for sample in chosen]
+            self.verdicts.append(Verdict(f"{name}: over the C ping-pong, {what}", limit, "×", False, found, note))
 
     def report(self, beside: dict[str, str] | None = None) -> None:
         """Print the figures, each of `beside` over another, and the goals; write all of it where --json says."""

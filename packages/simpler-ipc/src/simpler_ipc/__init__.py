@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from importlib.metadata import version
 
+import simpler_ipc._supported  # noqa: F401  # first: it says why the next line could not work
 from simpler_ipc._native import (
     CANCELLED,
     CONTROL,
     FAILED,
-    LOST,
     OK,
     SHUTDOWN,
     TASK,
@@ -33,9 +33,11 @@ from simpler_ipc._native import (
     named_regions,
 )
 from simpler_ipc.errors import (
+    Corrupted,
     FrameTooLarge,
     HeapRingFull,
     IpcError,
+    Misused,
     PeerDied,
     RegionExists,
     RegionNotFound,
@@ -52,10 +54,10 @@ __all__ = [
     "CANCELLED",
     "CONTROL",
     "FAILED",
-    "LOST",
     "OK",
     "SHUTDOWN",
     "TASK",
+    "Corrupted",
     "Doorbell",
     "FrameTooLarge",
     "HeapRing",
@@ -65,6 +67,7 @@ __all__ = [
     "Mailbox",
     "MailboxClient",
     "MailboxServer",
+    "Misused",
     "NamedRegion",
     "Notifier",
     "Peer",

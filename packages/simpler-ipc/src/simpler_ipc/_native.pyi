@@ -29,9 +29,6 @@ FAILED: Final = 1
 CANCELLED: Final = 2
 """Status of a reply: the request was taken back before the server took it."""
 
-LOST: Final = -0x80000000
-"""Code of a failed reply that no server gave: it was killed while it wrote its reply over the request."""
-
 class Region:
     """Shared memory, all zero at first: anonymous, or with a name.
 
@@ -175,6 +172,8 @@ class Doorbell:
     def __init__(self, region: Region, offset: int = 0) -> None:
         """The doorbell at `offset`, a multiple of 4 (of 128 for speed). Zeroed memory is a doorbell.
 
+        A process rings for a mailbox only at doorbells that were opened so, here or before it was forked.
+
         Raises ValueError if it is misaligned or does not lie in the region.
         """
 
@@ -248,20 +247,23 @@ class Mailbox:
     def client(self, doorbell: Doorbell | None = None) -> MailboxClient:
         """The side that posts requests; the server rings `doorbell` for each reply (the mailbox's own if None).
 
-        A client made anew goes on where the one before it stopped.
+        A client made anew goes on where the one before it stopped. Raises Misused, with the process id, while another
+        one lives, in this process or elsewhere; Corrupted.
         """
 
     def server(self, doorbell: Doorbell | None = None) -> MailboxServer:
         """The side that answers; the client rings `doorbell` for each request (the mailbox's own if None).
 
-        A server made anew goes on where the one before it stopped: what was not replied to is received again.
+        A server made anew goes on where the one before it stopped: what was not replied to is received again. Raises
+        Misused, with the process id, while another one lives, in this process or elsewhere; Corrupted.
         """
 
 class MailboxClient:
     """Posts requests, takes replies in the same order.
 
-    Several threads may use it at a time. It belongs to one process; a client made in another goes on where this one
-    stopped.
+    Several threads may use it at a time. It belongs to the process that made it: in a forked child its calls raise
+    Misused.
+    A client made elsewhere when this one is gone goes on where it stopped.
     """
 
     _aio: Any  # what simpler_ipc.aio keeps of its calls
@@ -284,6 +286,14 @@ class MailboxClient:
         already, its reply dropped when it comes.
         """
 
+    def call_large(self, ring: HeapRing, kind: int, payload: Buffer, timeout: float | None = None) -> Reply:
+        """As `call`, of a payload that may be larger than a frame: it goes through a block of `ring`, from which this
+        process allocates; `ring.received(request)` on the other side. A frame has 24 bytes at least.
+
+        The block is released after the reply; if the call gives up, when the reply comes that nobody waits for. Raises
+        HeapRingFull if no space comes free in time, and as `call`.
+        """
+
     def acall(self, kind: int, payload: Buffer, timeout: float | None = None) -> Coroutine[Any, Any, Reply]:
         """As `call`, awaited in an asyncio event loop; any number at a time. Cancelling the task abandons the request.
 
@@ -294,20 +304,23 @@ class MailboxClient:
     def request(self, kind: int = 1, timeout: float | None = None) -> RequestFrame:
         """A frame to be filled in place: `with client.request() as frame:`; posted when the block ends.
 
-        Waits for a free frame at the beginning of the block. Its reply comes to `poll`.
+        Waits for a free frame at the beginning of the block. Its reply comes to `poll`. The end of the block raises
+        BufferError while an array or another view made of the frame exists: nothing is sent then.
         """
 
     def reserve(self) -> memoryview | None:
         """The whole payload of the next free frame, writable; None when all are in flight.
 
-        Fill it, then `post`. Until then it is the same frame again, and the one that `send` and `call` use. Do not
-        write to it after posting. For one thread, without the cost of a `with` block; see `request`.
+        Fill it, then `post`. Until then it is the same frame again, and the one that `send` and `call` use. Posting
+        releases the view, as the frame is the server's then: using it raises ValueError. For one thread, without the
+        cost of a `with` block; see `request`.
         """
 
     def post(self, kind: int, nbytes: int) -> int:
         """Hand the reserved frame, its first `nbytes` the request, to the server; its ticket: 0, 1, 2, …
 
-        Raises FrameTooLarge, IpcError if nothing is reserved, ValueError for no kind.
+        Raises FrameTooLarge, Misused if nothing is reserved, ValueError for no kind; BufferError while an array, a
+        slice or another view made of the reserved one exists: delete it, and post again.
         """
 
     def send(self, kind: int, payload: Buffer) -> int | None:
@@ -329,7 +342,7 @@ class MailboxClient:
         """Take a request back: True if it is certain that the server has not taken it and never will.
 
         Its reply, with status CANCELLED, comes in its turn. False if it is too late or cannot be told: the reply tells.
-        Raises IpcError if no such request is in flight.
+        Raises Misused if no such request is in flight.
         """
 
     def begin(self, kind: int, payload: Buffer) -> int | None:
@@ -339,7 +352,7 @@ class MailboxClient:
         """
 
     def take(self, ticket: int) -> Reply | None:
-        """The second: the reply if it is there. Raises IpcError if nothing with that ticket was begun."""
+        """The second: the reply if it is there. Raises Misused if nothing with that ticket was begun."""
 
     def abandon(self, ticket: int) -> None:
         """Instead of the second: cancel the request, or drop its reply when it comes."""
@@ -356,7 +369,7 @@ class MailboxClient:
     def wait(self, timeout: float | None = None) -> None:
         """Wait until the oldest request's reply is there: `poll` gives it, unless a call waits for it.
 
-        Raises WaitTimeout, PeerDied if a watched peer is gone, IpcError if nothing is in flight.
+        Raises WaitTimeout, PeerDied if a watched peer is gone, Misused if nothing is in flight.
         """
 
 class RequestFrame:
@@ -371,7 +384,15 @@ class RequestFrame:
 
     @property
     def payload(self) -> memoryview:
-        """The whole payload of the frame. Do not write to it after the block."""
+        """The whole payload of the frame. Released at the end of the block: using it raises ValueError then."""
+
+    def numpy(
+        self, dtype: npt.DTypeLike = "uint8", shape: int | Sequence[int] | None = None, offset: int = 0
+    ) -> np.ndarray[Any, Any]:
+        """A writable array over the frame, as `Region.numpy`. Gone before the block ends: keep no variable of it.
+
+        `shape` defaults to one dimension of all that fits. Raises ValueError if it does not fit.
+        """
 
     @property
     def ticket(self) -> int | None:
@@ -410,7 +431,7 @@ class MailboxServer:
     def recv(self, timeout: float | None = None) -> Request:
         """The next request. Several may be received before the first is replied to.
 
-        Raises WaitTimeout, PeerDied if a watched peer is gone and no request is left, IpcError if every frame is
+        Raises WaitTimeout, PeerDied if a watched peer is gone and no request is left, Misused if every frame is
         received and none replied to.
         """
 
@@ -420,7 +441,7 @@ class MailboxServer:
     def reply(self, code: int = 0, payload: Buffer | None = None) -> None:
         """Reply to the oldest request received and not replied to. `payload` may be the request's own bytes.
 
-        Raises FrameTooLarge (the request stays unanswered), IpcError if there is no request.
+        Raises FrameTooLarge (the request stays unanswered), Misused if there is no request.
         """
 
     def reply_many(self, payloads: Sequence[Buffer]) -> None:
@@ -452,10 +473,7 @@ class Reply:
 
     @property
     def code(self) -> int:
-        """32 bits, signed; what it means is between client and server.
-
-        LOST, with status FAILED: the server was killed while it wrote its reply over the request.
-        """
+        """32 bits, signed; what it means is between client and server."""
 
     @property
     def payload(self) -> bytes: ...
@@ -476,6 +494,14 @@ class Request:
     @property
     def payload(self) -> memoryview:
         """The request's bytes, in place and writable."""
+
+    def numpy(
+        self, dtype: npt.DTypeLike = "uint8", shape: int | Sequence[int] | None = None, offset: int = 0
+    ) -> np.ndarray[Any, Any]:
+        """An array over the payload in its frame, as `Region.numpy`; valid until it is replied to.
+
+        `shape` defaults to one dimension of all that fits. Raises ValueError if it does not fit.
+        """
 
     @property
     def address(self) -> int:
@@ -582,7 +608,7 @@ class HeapRing:
         """What it holds and has seen, from any process.
 
         Keeping it costs next to nothing, asking goes through the blocks that are held. While others allocate and
-        release, each number is of some recent moment. Raises IpcError if the ring's memory is spoilt.
+        release, each number is of some recent moment. Raises Corrupted if the ring's memory is spoilt.
         """
 
     def watch(self, peer: Peer) -> None:
@@ -598,8 +624,16 @@ class HeapRing:
         ring's allocator; its threads take turns. Another process follows when that object is gone or its process has
         ended, and finds all blocks as they were.
 
-        Raises HeapRingFull, PeerDied if a watched peer is gone; IpcError if another process allocates here, or
-        something wrote to the block's bytes after they were released (once, in a ring that poisons).
+        Raises HeapRingFull, PeerDied if a watched peer is gone; Misused if another process allocates here, or the
+        ring's processes are of another pid namespace; IpcError if something wrote to the block's bytes after they were
+        released (once, in a ring that poisons).
+        """
+
+    def received(self, request: Request) -> Request:
+        """The request with the payload that it refers to, where it lies in the ring: the other side of `call_large`.
+
+        Valid until it is replied to. Raises ValueError if the request is no reference, Corrupted if it refers to what
+        is no live block of this ring.
         """
 
     def release(self, address: int) -> None:

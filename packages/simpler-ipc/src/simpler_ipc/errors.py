@@ -6,13 +6,25 @@ import errno
 
 
 class IpcError(Exception):
-    """Base of the errors below; itself raised for calls that do not fit an object's state and for corrupted memory.
+    """Base of the errors below; itself raised for what a heap ring or a name holds and fits none.
 
     Attributes:
         explains_itself: its message is written for the user; a command line shows that, without a traceback.
     """
 
     explains_itself = True
+
+
+class Misused(IpcError):
+    """A call that does not fit the state the object is in, or the process that makes it.
+
+    A reply without a request; a second client while the first lives; what a forked child does with its parent's client.
+    Nothing has changed.
+    """
+
+
+class Corrupted(IpcError):
+    """Shared memory holds what no correct peer writes. Start both sides on fresh memory."""
 
 
 class PeerDied(IpcError):
@@ -141,6 +153,8 @@ class UnsupportedPlatform(IpcError, NotImplementedError):
 
 for _error in (
     IpcError,
+    Misused,
+    Corrupted,
     PeerDied,
     HeapRingFull,
     WaitTimeout,

@@ -49,13 +49,13 @@ class Check:
     def find(self) -> Finding:
         try:
             return Finding(self.name, OK, self.trial())
-        except Lacking as lacking:
+        except _Lacking as lacking:
             return Finding(self.name, lacking.state or self.lacking, str(lacking), self.advice)
         except (OSError, AttributeError, NotImplementedError) as error:
             return Finding(self.name, self.lacking, text.printable(str(error)), self.advice)
 
 
-class Lacking(Exception):
+class _Lacking(Exception):
     """A trial's answer that something is not as it should be, if need be in another state than the check's own."""
 
     def __init__(self, detail: str, state: str | None = None) -> None:
@@ -112,11 +112,11 @@ def child() -> Iterator[int]:
 def kernel() -> str:
     name, release = platform.system(), platform.release()
     if name != "Linux":
-        raise Lacking(f"{name} {release}")
+        raise _Lacking(f"{name} {release}")
     numbers = release.split("-")[0].split(".")
     version = tuple(int(number) for number in numbers[:2] if number.isdigit())
     if version < KERNEL:
-        raise Lacking(f"Linux {release} is older than {KERNEL[0]}.{KERNEL[1]}", DEGRADED)
+        raise _Lacking(f"Linux {release} is older than {KERNEL[0]}.{KERNEL[1]}", DEGRADED)
     return f"Linux {release}"
 
 
@@ -126,7 +126,7 @@ def memory() -> str:
             os.ftruncate(region.fd, 0)
         except PermissionError:
             return "sealed against shrinking"
-    raise Lacking("a sealed memfd can be shrunk")
+    raise _Lacking("a sealed memfd can be shrunk")
 
 
 def futex() -> str:
@@ -135,7 +135,7 @@ def futex() -> str:
             Doorbell(region).wait(0, timeout=0.002)
         except WaitTimeout:
             return "sleeps and wakes on time"
-    raise Lacking("it woke without being rung")
+    raise _Lacking("it woke without being rung")
 
 
 def pidfd() -> str:
@@ -150,7 +150,7 @@ def pidfd_poll() -> str:
         poll = select.poll()
         poll.register(fd, select.POLLIN)
         if not poll.poll(0):
-            raise Lacking("the end of a process does not show")
+            raise _Lacking("the end of a process does not show")
     finally:
         os.close(fd)
     return "shows the end of a process"
@@ -176,7 +176,7 @@ def shared_directory() -> str:
         os.unlink(path)
     free, whole = room.f_bavail * room.f_frsize, room.f_blocks * room.f_frsize
     if free < LITTLE_MEMORY:
-        raise Lacking(f"only {text.size(free)} of {text.size(whole)} free")
+        raise _Lacking(f"only {text.size(free)} of {text.size(whole)} free")
     return f"writable, {text.size(free)} of {text.size(whole)} free"
 
 
@@ -192,14 +192,14 @@ def hole_punching() -> str:
         region.prefault()
         region.punch(0, nbytes)
         if os.fstat(region.fd).st_blocks:
-            raise Lacking("pages are not given back")
+            raise _Lacking("pages are not given back")
     return "gives pages back"
 
 
 def processors() -> str:
     usable = len(os.sched_getaffinity(0))
     if usable == 1:
-        raise Lacking("1 usable")
+        raise _Lacking("1 usable")
     return f"{usable} usable"
 
 
@@ -207,7 +207,7 @@ def open_files() -> str:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     limit = "no limit" if soft == resource.RLIM_INFINITY else str(soft)
     if soft != resource.RLIM_INFINITY and soft < FEW_FILES:
-        raise Lacking(f"{limit}, may be raised to {hard}")
+        raise _Lacking(f"{limit}, may be raised to {hard}")
     return limit
 
 
