@@ -14,11 +14,14 @@ With SIMPLER_TEST_ALL=1 the full product: every type in the C++ tests, and a min
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
+import shlex
 import shutil
+import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -30,6 +33,7 @@ from turns import turn
 
 ROOT = Path(__file__).resolve().parent.parent
 MANIFEST = ROOT / "crates" / "Cargo.toml"
+FUZZ = ROOT / "crates" / "fuzz"
 # Other flags have a folder each there: or everything would be built again, each time.
 TARGET = ROOT / "crates" / "target"
 TARGETS = ("aarch64-unknown-linux-gnu", "x86_64-apple-darwin", "aarch64-apple-darwin")
@@ -53,8 +57,46 @@ def rust() -> None:
     # The bindings are tested from Python; compiling them here would compile PyO3 once more.
     run("cargo", "test", "--manifest-path", MANIFEST, "-p", "simpler-ipc")
     print("Rust tests under loom", flush=True)
-    loom = {"RUSTFLAGS": "--cfg loom", "CARGO_TARGET_DIR": str(TARGET / "loom")}
-    run("cargo", "test", "--release", "--manifest-path", MANIFEST, "-p", "simpler-ipc", "--test", "loom", **loom)
+    command, environment = loom()
+    run(*command, **environment)
+
+
+Command = tuple[list[str], dict[str, str]]
+"""A command, and what is more in its environment."""
+
+
+def loom() -> Command:
+    chosen = ["--release", "--manifest-path", str(MANIFEST), "-p", "simpler-ipc", "--test", "loom"]
+    return ["cargo", "test", *chosen], {"RUSTFLAGS": "--cfg loom", "CARGO_TARGET_DIR": str(TARGET / "loom")}
+
+
+@contextlib.contextmanager
+def built_ahead(suites: list[str]) -> Iterator[None]:
+    """Meanwhile build the tests of those Rust suites that have a folder each, with what CPU time is left over.
+
+    Who needs one before it is built waits at cargo's lock. What does not build is told where it is used.
+    """
+    host = answer("rustc", "+nightly", "--print", "host-tuple")
+    commands = [loom()] if "rust" in suites else []
+    if host and "rust-tsan" in suites:
+        commands.append(tsan(host)[0])
+    if host and "fuzz" in suites:
+        commands.append(fuzz_build(host))
+    script = " ; ".join(
+        shlex.join(["env", *(f"{name}={value}" for name, value in environment.items()), *command])
+        + (" --no-run" if "test" in command else "")
+        for command, environment in commands
+    )
+    quiet = subprocess.DEVNULL
+    process = subprocess.Popen(
+        ["nice", "-n", "10", "sh", "-c", script or ":"], stdin=quiet, stdout=quiet, stderr=quiet, start_new_session=True
+    )
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ProcessLookupError):  # mostly it has ended
+            os.killpg(process.pid, signal.SIGTERM)
+        process.wait()
 
 
 def answer(*command: str) -> str | None:
@@ -73,19 +115,15 @@ def nightly_host(what: str) -> str | None:
     return host
 
 
-def rust_tsan() -> None:
-    host = nightly_host("Rust tests under ThreadSanitizer")
-    if host is None:
-        return
+def tsan(host: str) -> tuple[Command, tuple[str, ...]]:
+    """The command, and the tests that it leaves out: without the library's source what that orders is hidden."""
     flags = "-Zsanitizer=thread -Cunsafe-allow-abi-mismatch=sanitizer"
     sysroot = Path(answer("rustc", "+nightly", "--print", "sysroot") or "")
     tests, build_std, suppressions = THREADED, ["-Zbuild-std"], ""
     if not (sysroot / "lib" / "rustlib" / "src" / "rust" / "library").is_dir():
-        # What its mutexes and channels order is hidden, so one program without any, and without a test harness.
+        # One program without mutexes and channels, and without a test harness.
         tests, build_std = THREADED[:1], []
         suppressions = f"suppressions={ROOT / 'tools' / 'tsan-suppressions.txt'}"
-        not_run(f"{', '.join(THREADED[1:])} under ThreadSanitizer", "needs rustup +nightly component add rust-src")
-    print(f"{', '.join(tests)} under ThreadSanitizer", flush=True)
     environment = {
         "RUSTFLAGS": flags,
         "RUSTDOCFLAGS": flags,
@@ -94,7 +132,18 @@ def rust_tsan() -> None:
     }
     named = [argument for test in tests for argument in ("--test", test)]
     chosen = ["--manifest-path", str(MANIFEST), "-p", "simpler-ipc", "--target", host, *build_std, *named]
-    run("cargo", "+nightly", "test", *chosen, **environment)
+    return (["cargo", "+nightly", "test", *chosen], environment), THREADED[len(tests) :]
+
+
+def rust_tsan() -> None:
+    host = nightly_host("Rust tests under ThreadSanitizer")
+    if host is None:
+        return
+    (command, environment), left_out = tsan(host)
+    if left_out:
+        not_run(f"{', '.join(left_out)} under ThreadSanitizer", "needs rustup +nightly component add rust-src")
+    print("Rust tests under ThreadSanitizer", flush=True)
+    run(*command, **environment)
 
 
 def rust_targets() -> None:
@@ -117,6 +166,12 @@ def miri() -> None:
     run("cargo", "+nightly", "miri", "test", *chosen, CARGO_TARGET_DIR=str(TARGET / "miri"))
 
 
+def fuzz_build(host: str) -> Command:
+    chosen = ["--release", "--manifest-path", str(FUZZ / "Cargo.toml"), "--target", host]
+    environment = {"RUSTFLAGS": FUZZER_FLAGS, "CARGO_TARGET_DIR": str(TARGET / "fuzz")}
+    return ["cargo", "+nightly", "build", *chosen], environment
+
+
 def fuzz(seconds: int = 10) -> None:
     host = nightly_host("fuzzing")
     if host is None:
@@ -125,12 +180,11 @@ def fuzz(seconds: int = 10) -> None:
     if missing:
         not_run("fuzzing", "there is no C++ compiler")
         return
-    environment = {"RUSTFLAGS": FUZZER_FLAGS, "CARGO_TARGET_DIR": str(TARGET / "fuzz")}
     print("building the fuzz targets", flush=True)
-    manifest = ROOT / "crates" / "fuzz" / "Cargo.toml"
-    run("cargo", "+nightly", "build", "--release", "--manifest-path", manifest, "--target", host, **environment)
+    command, environment = fuzz_build(host)
+    run(*command, **environment)
     programs = TARGET / "fuzz" / host / "release"
-    targets = sorted(path.stem for path in (manifest.parent / "fuzz_targets").glob("*.rs"))
+    targets = sorted(path.stem for path in (FUZZ / "fuzz_targets").glob("*.rs"))
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # each is one thread's work
         said = pool.map(lambda name: fuzz_target(programs / name, seconds), targets)
         for target, words in zip(targets, said, strict=True):
@@ -182,14 +236,16 @@ def main() -> int:
     parser.add_argument("--seconds", type=int, default=10, help="how long to fuzz each target")
     parser.add_argument("--build-only", action="store_true", help="of cpp: build its tests and run none")
     chosen = parser.parse_args()
+    suites = chosen.suites or list(SUITES)
     try:
-        for name in chosen.suites or SUITES:
-            if name == "fuzz":
-                fuzz(60 if ALL else chosen.seconds)
-            elif name == "cpp":
-                cpp(chosen.build_only)
-            else:
-                SUITES[name]()
+        with built_ahead(suites):
+            for name in suites:
+                if name == "fuzz":
+                    fuzz(60 if ALL else chosen.seconds)
+                elif name == "cpp":
+                    cpp(chosen.build_only)
+                else:
+                    SUITES[name]()
     except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
         print(error, file=sys.stderr)
         return 1
