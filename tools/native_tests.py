@@ -8,7 +8,8 @@ python tools/native_tests.py fuzz          any bytes where a peer may leave them
 python tools/native_tests.py cpp           as shipped, under AddressSanitizer with UBSan, and under ThreadSanitizer
 
 rust-tsan, miri and fuzz want a nightly compiler, miri that component too: what is not there is said and passed over.
-With SIMPLER_TEST_ALL=1 the full product: every type in the C++ tests, and a minute of fuzzing a target.
+With SIMPLER_TEST_ALL=1 the full product: every type in the C++ tests, 10,000 kills and forks, a minute of fuzzing a
+target.
 """
 
 from __future__ import annotations
@@ -54,8 +55,10 @@ def run(*command: str | Path, **environment: str) -> None:
 
 
 def rust() -> None:
+    counts = {"SIMPLER_IPC_KILLS": "10000", "SIMPLER_IPC_FORKS": "10000"} if ALL else {"SIMPLER_IPC_KILLS": "2000"}
+    unsaid = {name: count for name, count in counts.items() if name not in os.environ}
     # The bindings are tested from Python; compiling them here would compile PyO3 once more.
-    run("cargo", "test", "--manifest-path", MANIFEST, "-p", "simpler-ipc")
+    run("cargo", "test", "--manifest-path", MANIFEST, "-p", "simpler-ipc", **unsaid)
     print("Rust tests under loom", flush=True)
     command, environment = loom()
     run(*command, **environment)
