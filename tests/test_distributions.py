@@ -7,7 +7,6 @@ import io
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import tarfile
@@ -26,6 +25,7 @@ sys.path.append(str(ROOT / "tools"))
 
 import constraints  # noqa: E402
 import contents  # noqa: E402
+import cpp_build  # noqa: E402
 import distributions  # noqa: E402
 
 SIBLINGS = {"simpler-core": {"simpler-ipc", "simpler-runtime"}, "pypto-lang": {"simpler-core"}}
@@ -250,29 +250,12 @@ def test_dist_is_replaced_as_a_whole(tmp_path: Path, there: bool) -> None:
     assert list(fresh.parent.iterdir()) == []
 
 
-# Makes a temporary folder, and starts a process that has a child; both hold the pipe open.
-INTERRUPTED = """
-import pathlib, signal, sys, tempfile
-import distributions
-def command():
-    with tempfile.TemporaryDirectory(dir=sys.argv[1]):
-        distributions.run("sh", "-c", "exec 3>$0/pipe; sleep 1000 & echo started >&3; wait", sys.argv[1])
-signal.signal(signal.SIGINT, signal.default_int_handler)  # also where the tests run in the background
-distributions.COMMANDS["test"] = command
-distributions.TURN = pathlib.Path(sys.argv[1], "turn.lock")
-sys.exit(distributions.main("test"))
-"""
-
-
-@pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM])
-def test_what_is_interrupted_says_so_and_leaves_nothing(tmp_path: Path, by: signal.Signals) -> None:
-    os.mkfifo(tmp_path / "pipe")
-    command = [sys.executable, "-c", INTERRUPTED, tmp_path]
-    with subprocess.Popen(command, cwd=ROOT / "tools", stderr=subprocess.PIPE, text=True) as process:
-        with (tmp_path / "pipe").open() as pipe:
-            assert pipe.readline() == "started\n"
-            process.send_signal(by)
-            assert pipe.read() == ""  # ends only with the last process that holds it open
-        _, said = process.communicate(timeout=60)
-    assert (process.returncode, said) == (130, "\ninterrupted\n")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["pipe", "turn.lock"]
+def test_a_missing_compiler_is_said_with_what_to_type(tmp_path: Path) -> None:
+    tools = cpp_build.build_tools()
+    command = [tools / "cmake", "-S", ROOT / "packages" / "simpler-runtime", "-B", tmp_path, "-G", "Ninja"]
+    command.append(f"-DCMAKE_MAKE_PROGRAM={tools / 'ninja'}")
+    environment = os.environ | {"CXX": str(tmp_path / "none")}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode != 0
+    assert "missing: a C++ compiler." in done.stderr
+    assert "    sudo apt-get install -y g++ " in done.stderr
