@@ -274,6 +274,32 @@ class TestWhatIsBuiltAgain:
             assert Path(module.__file__).is_relative_to(ROOT / "packages")
 
 
+class TestOrphans:
+    LEAVES_ONE = "import os, sys; os.fork() or os.execlp('cat', 'cat', sys.argv[1]); os._exit(7)"
+
+    def test_what_a_command_leaves_behind_is_buried_when_it_ends(self, tmp_path: Path) -> None:
+        # The command's child leaves a process and ends; the command goes on until that process is gone, not a zombie.
+        command = """
+import os, subprocess, sys
+group = subprocess.Popen([sys.executable, "-c", sys.argv[2], sys.argv[1]], start_new_session=True)
+assert group.wait() == 7
+open(sys.argv[1], "w").close()  # what is left behind ends
+while True:
+    try:
+        os.killpg(group.pid, 0)
+    except ProcessLookupError:
+        sys.exit(5)
+"""
+        pipe = tmp_path / "pipe"
+        os.mkfifo(pipe)
+        arguments = [str(ROOT / "tools" / "orphans.py"), sys.executable, "-c", command, str(pipe), self.LEAVES_ONE]
+        assert subprocess.run([sys.executable, *arguments], timeout=120).returncode == 5
+
+    def test_a_command_that_a_signal_ends_has_a_shells_status(self) -> None:
+        arguments = [str(ROOT / "tools" / "orphans.py"), "sh", "-c", "kill -9 $$"]
+        assert subprocess.run([sys.executable, *arguments], timeout=120).returncode == 137
+
+
 class TestReports:
     @pytest.fixture(autouse=True)
     def _apart(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

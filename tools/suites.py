@@ -11,7 +11,6 @@ the running suite started is killed, wherever it hangs in the process tree.
 from __future__ import annotations
 
 import argparse
-import ctypes
 import hashlib
 import json
 import os
@@ -27,6 +26,7 @@ from types import FrameType
 from typing import Any
 
 import develop
+import orphans
 import psutil
 import record
 import report
@@ -36,7 +36,6 @@ ROOT = Path(__file__).resolve().parent.parent
 SUITES = ("ipc", "runtime", "core", "lang", "chia", "house")
 PREBUILT = ("runtime",)  # those that compile for minutes
 PASSED = report.FOLDER / "passed.json"
-PR_SET_CHILD_SUBREAPER = 36
 # What any suite may read besides the packages of its environment.
 COMMON = ("pyproject.toml", "README.md", "tools/", "docs/", "examples/", "conftest.py")
 
@@ -103,12 +102,6 @@ def states(full: bool = False) -> dict[str, str]:
 # --- processes -------------------------------------------------------------------------------------------------------
 
 
-def adopt_orphans() -> None:
-    """Make this process the parent of what its children leave behind, so that nothing escapes it (Linux)."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-
-
 def kill_descendants() -> None:
     """End everything below this process: first asked, as compilers then remove what they have half written."""
     below = psutil.Process().children(recursive=True)
@@ -128,11 +121,6 @@ def kill_descendants() -> None:
             except psutil.NoSuchProcess:
                 continue  # ended by itself in the meantime
         psutil.wait_procs(below, timeout=10)
-
-
-def wait(pid: int) -> int:
-    """The exit status of a child, whose own children it may leave to this process."""
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
 def interrupted(signum: int, _frame: FrameType | None) -> None:
@@ -188,9 +176,8 @@ class Runner:
             print(f"making {suite} ready", flush=True)
             ready.result()
         # A session of its own: Ctrl-C comes here alone, and what is below is killed, not asked.
-        command = [self._hatch, "run", f"{suite}:test", *self._arguments]
-        process = subprocess.Popen(command, cwd=ROOT, env=self._environment, start_new_session=True)
-        return wait(process.pid)
+        command = [sys.executable, orphans.__file__, self._hatch, "run", f"{suite}:test", *self._arguments]
+        return subprocess.Popen(command, cwd=ROOT, env=self._environment, start_new_session=True).wait()
 
     def close(self) -> None:
         kill_descendants()
@@ -247,7 +234,7 @@ def main() -> int:
     unchanged = [suite for suite in SUITES if suite in now and now[suite] in known.get(suite, {}).get("states", [])]
     if chosen.again or not whole:
         unchanged = []
-    adopt_orphans()
+    orphans.adopt()  # of suites that are killed
     for asked in (signal.SIGTERM, signal.SIGHUP):  # by somebody; by a terminal that is gone
         signal.signal(asked, interrupted)
     runner = Runner(hatch, chosen.all, arguments)
