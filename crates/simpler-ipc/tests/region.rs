@@ -5,6 +5,7 @@
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 
+use rustix::fs::{MemfdFlags, SealFlags};
 use simpler_ipc::{Doorbell, Error, Region};
 
 /// Writes to shared memory.
@@ -101,6 +102,27 @@ fn nobody_can_shrink_or_grow_it() {
 fn a_file_that_could_be_shrunk_is_no_region() {
     let file = std::fs::File::open("Cargo.toml").unwrap();
     assert!(matches!(Region::from_fd(file.as_fd()), Err(Error::Invalid(_) | Error::Os { .. })));
+}
+
+#[test]
+fn memory_shrunk_until_it_was_sealed_is_mapped_as_large_as_it_is() {
+    for _ in 0..200 {
+        let fd = rustix::fs::memfd_create("test", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING).unwrap();
+        rustix::fs::ftruncate(&fd, 8 * 4096).unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                rustix::fs::ftruncate(&fd, 4096).unwrap();
+                rustix::fs::fcntl_add_seals(&fd, SealFlags::SHRINK).unwrap();
+            });
+            let region = loop {
+                match Region::from_fd(fd.as_fd()) {
+                    Ok(region) => break region,
+                    Err(error) => assert!(matches!(error, Error::Invalid(_)), "{error}"),
+                }
+            };
+            assert_eq!(region.nbytes(), 4096);
+        });
+    }
 }
 
 #[test]

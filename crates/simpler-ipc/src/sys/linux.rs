@@ -39,11 +39,11 @@ pub fn memory_create(name: &str, nbytes: usize) -> Result<OwnedFd> {
 /// can be written.
 pub fn memory_open(fd: BorrowedFd<'_>) -> Result<(OwnedFd, usize)> {
     let no_region = |why: &str| Err(Error::Invalid(format!("the file descriptor is no region: {why}")));
-    let stat = rustix::fs::fstat(fd).map_err(|e| Error::os("looking at a file descriptor", e))?;
+    let stat = || rustix::fs::fstat(fd).map_err(|e| Error::os("looking at a file descriptor", e));
     let seals = match rustix::fs::fcntl_get_seals(fd) {
         Ok(seals) => seals,
         // Only memory can be sealed.
-        Err(Errno::INVAL) => return no_region(&format!("it is {}, not shared memory", kind_of_file(stat.st_mode))),
+        Err(Errno::INVAL) => return no_region(&format!("it is {}, not shared memory", kind_of_file(stat()?.st_mode))),
         Err(error) => return Err(Error::os("reading the seals of a file descriptor", error)),
     };
     if !seals.contains(SealFlags::SHRINK) {
@@ -57,10 +57,12 @@ pub fn memory_open(fd: BorrowedFd<'_>) -> Result<(OwnedFd, usize)> {
         return no_region("it is not open for reading and writing");
     }
     let fd = rustix::io::fcntl_dupfd_cloexec(fd, 0).map_err(|e| Error::os("duplicating a file descriptor", e))?;
-    let nbytes = usize::try_from(stat.st_size)
+    // After the seals: what was read before them could have been shrunk until they were set.
+    let size = stat()?.st_size;
+    let nbytes = usize::try_from(size)
         .ok()
         .filter(|&n| n > 0)
-        .ok_or_else(|| Error::Invalid(format!("a region of {} bytes cannot be mapped", stat.st_size)))?;
+        .ok_or_else(|| Error::Invalid(format!("a region of {size} bytes cannot be mapped")))?;
     Ok((fd, nbytes))
 }
 
