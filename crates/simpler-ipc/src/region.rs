@@ -181,7 +181,7 @@ impl Region {
     /// Maps the region behind another process's file descriptor, which is duplicated: the caller keeps its own.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if it is not sealed against shrinking; [`Error::Os`]; [`Error::UnsupportedPlatform`].
+    /// [`Error::Invalid`] if it is not sealed against shrinking, or of huge pages (`MFD_HUGETLB`); [`Error::Os`]; [`Error::UnsupportedPlatform`].
     pub fn from_fd(fd: BorrowedFd<'_>) -> Result<Self> {
         let (fd, nbytes) = sys::memory_open(fd)?;
         Ok(Self::register(Mapping::new(fd, nbytes, None)?))

@@ -126,6 +126,18 @@ fn memory_shrunk_until_it_was_sealed_is_mapped_as_large_as_it_is() {
 }
 
 #[test]
+fn memory_of_huge_pages_that_may_be_lacking_is_no_region() {
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING | MemfdFlags::HUGETLB;
+    let Ok(fd) = rustix::fs::memfd_create("test", flags) else {
+        return; // this kernel has none
+    };
+    rustix::fs::ftruncate(&fd, 1 << 30).unwrap(); // whole pages of whatever size
+    rustix::fs::fcntl_add_seals(&fd, SealFlags::SHRINK).unwrap();
+    let error = Region::from_fd(fd.as_fd()).unwrap_err();
+    assert!(matches!(error, Error::Invalid(_)) && error.to_string().contains("huge pages"), "{error}");
+}
+
+#[test]
 fn contains_knows_both_ends() {
     let region = Region::anonymous(100, "test").unwrap();
     let start = region.address();

@@ -35,8 +35,11 @@ pub fn memory_create(name: &str, nbytes: usize) -> Result<OwnedFd> {
     Ok(fd)
 }
 
-/// A descriptor of our own for another process's memory, and its size. Refused unless it is sealed against shrinking, and
-/// can be written.
+/// The file system of memory made of huge pages. (As the kernel's magic.h has it; libc leaves it out on some targets.)
+const HUGETLBFS_MAGIC: u64 = 0x9584_58f6;
+
+/// A descriptor of our own for another process's memory, and its size. Refused unless it is sealed against shrinking, can be
+/// written, and consists of pages that are there when they are needed.
 pub fn memory_open(fd: BorrowedFd<'_>) -> Result<(OwnedFd, usize)> {
     let no_region = |why: &str| Err(Error::Invalid(format!("the file descriptor is no region: {why}")));
     let stat = || rustix::fs::fstat(fd).map_err(|e| Error::os("looking at a file descriptor", e));
@@ -51,6 +54,12 @@ pub fn memory_open(fd: BorrowedFd<'_>) -> Result<(OwnedFd, usize)> {
     }
     if seals.intersects(SealFlags::WRITE | SealFlags::FUTURE_WRITE) {
         return no_region("it is sealed against writing");
+    }
+    let system = rustix::fs::fstatfs(fd).map_err(|e| Error::os("looking at a file descriptor", e))?;
+    if system.f_type as u64 == HUGETLBFS_MAGIC {
+        return no_region(
+            "it is of huge pages set aside (MFD_HUGETLB), and an access for which none is left would fault",
+        );
     }
     let flags = rustix::fs::fcntl_getfl(fd).map_err(|e| Error::os("looking at a file descriptor", e))?;
     if flags & OFlags::ACCMODE != OFlags::RDWR {
