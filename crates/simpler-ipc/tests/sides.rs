@@ -87,6 +87,23 @@ fn a_side_has_one_object_at_a_time() {
 }
 
 #[test]
+fn a_side_has_one_object_whatever_the_lane_says_of_its_owner() {
+    let region = region();
+    let (client, server) = pair(&region);
+    let mailbox = Mailbox::new(&region, 0, 4, FRAME_BYTES).unwrap();
+    for owner in [0, 1 << 22 | 1] {
+        set_word(&region, OWNER, owner);
+        set_word(&region, REQUESTS + 40, owner);
+        assert!(matches!(mailbox.client(None), Err(Error::Misused(_))));
+        assert!(matches!(mailbox.server(None), Err(Error::Misused(_))));
+    }
+    set_word(&region, OWNER, 0);
+    set_word(&region, REQUESTS + 40, 0);
+    drop((client, server));
+    pair(&region);
+}
+
+#[test]
 fn a_client_that_cannot_be_made_leaves_its_side_free() {
     let region = region();
     let mailbox = Mailbox::new(&region, 0, 4, FRAME_BYTES).unwrap();
@@ -100,8 +117,9 @@ fn a_client_that_cannot_be_made_leaves_its_side_free() {
 fn a_later_process_with_the_id_of_an_owner_is_not_taken_for_it() {
     let region = region();
     let mailbox = Mailbox::new(&region, 0, 4, FRAME_BYTES).unwrap();
-    std::mem::forget(mailbox.client(None).unwrap());
+    let client = mailbox.client(None).unwrap();
     let own = word(&region, OWNER);
+    drop(client);
     assert_eq!(own & ((1 << 22) - 1), u64::from(std::process::id()));
     // The owner was a process with this one's id that started before it; or with that of one that lives still.
     let parent = u64::from(std::os::unix::process::parent_id());
@@ -131,10 +149,13 @@ fn an_owner_that_cannot_be_is_an_error() {
     assert!(matches!(mailbox.client(None), Err(Error::Corrupted(_))));
 }
 
-/// As if the process that had it were dead: one with this one's id, and an earlier start.
+/// As if the process that had it were dead: one with this one's id, and an earlier start. What is not its own a side does
+/// not let go of.
 fn killed<T>(side: T, region: &Region, waiting: usize) {
-    std::mem::forget(side);
-    set_word(region, waiting + 40, word(region, waiting + 40) - (1 << 22));
+    let dead = word(region, waiting + 40) - (1 << 22);
+    set_word(region, waiting + 40, dead);
+    drop(side);
+    assert_eq!(word(region, waiting + 40), dead);
 }
 
 /// How often that bell was rung for a sleeper.
@@ -153,9 +174,9 @@ fn await_sleeper(region: &Region, waiting: usize) {
 fn a_client_made_anew_gives_up_the_places_that_a_killed_one_did_not_fill() {
     let region = region();
     let (mut client, mut server) = pair(&region);
-    std::mem::forget(client.claim().unwrap().unwrap());
+    let claim = client.claim().unwrap().unwrap();
     client.send(Kind::Task, b"behind it").unwrap();
-    killed(client, &region, REPLIES);
+    killed((client, claim), &region, REPLIES);
     let mut client = Mailbox::new(&region, 0, 4, FRAME_BYTES).unwrap().client(None).unwrap();
     assert_eq!(server.recv(&mut no_wait()).unwrap().ticket, 1);
     server.reply(0, &[]).unwrap();

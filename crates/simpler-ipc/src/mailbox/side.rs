@@ -1,6 +1,6 @@
 //! Which object of which process has a side of a mailbox.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -45,11 +45,12 @@ impl fmt::Display for Role {
     }
 }
 
-/// The sides that objects of this process have: region, offset, role. To the lane, a program that the process has
-/// replaced itself by (exec) is the one before; this tells that nothing is left of what that one had. In a forked child
-/// it tells as well what the parent has: no harm, as the lane names the parent.
-pub(crate) type Held = BTreeSet<(u64, usize, Role)>;
-pub(crate) static HELD: Mutex<Held> = Mutex::new(BTreeSet::new());
+/// The sides that objects of this process have (region, offset, role), and the process that claimed them: in a forked
+/// child those of the parent stand here as well. To the lane, a program that the process has replaced itself by (exec) is
+/// the one before; this tells that nothing is left of what that one had. And the lane is the peer's to write: whatever it
+/// says, this process has no side twice.
+pub(crate) type Held = BTreeMap<(u64, usize, Role), Identity>;
+pub(crate) static HELD: Mutex<Held> = Mutex::new(BTreeMap::new());
 
 fn held() -> MutexGuard<'static, Held> {
     HELD.lock().unwrap_or_else(PoisonError::into_inner)
@@ -69,19 +70,19 @@ impl Side {
         let (own, namespace) = (identity::own()?, sys::own_pid_namespace()?);
         // Locked until all is settled: threads of this process come one after another.
         let mut held = held();
-        let is_gone = |owner| match owner == own {
-            true => Ok(!held.contains(&place(lane, role))),
-            false => identity::is_gone(owner),
-        };
+        if held.get(&place(lane, role)) == Some(&own) {
+            return Err(Error::Misused(format!(
+                "this process ({}) has a {role} of this mailbox already: use that one, or let go of it and of what it has \
+                 claimed first",
+                own.pid
+            )));
+        }
+        let is_gone = |owner| if owner == own { Ok(true) } else { identity::is_gone(owner) };
         match owner(lane, role).claim(own, namespace, is_gone)? {
             Ok(dead) => {
-                held.insert(place(lane, role));
+                held.insert(place(lane, role), own);
                 Ok(Side { lane: lane.clone(), role, own, follows_dead: dead.is_some() })
             }
-            Err(Refusal::Taken(Identity { pid, .. })) if pid == own.pid => Err(Error::Misused(format!(
-                "this process ({pid}) has a {role} of this mailbox already: use that one, or let go of it and of what it \
-                 has claimed first"
-            ))),
             Err(Refusal::Taken(Identity { pid, .. })) => Err(Error::Misused(format!(
                 "process {pid} is the {role} of this mailbox and lives: it has one at a time; end that process first, \
                  or make another mailbox"
