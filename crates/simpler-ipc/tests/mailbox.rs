@@ -221,6 +221,25 @@ fn what_would_overlap_with_something_else_is_refused_in_every_mapping_of_the_mem
 }
 
 #[test]
+fn a_call_for_a_reply_that_was_taken_gets_no_other_one() {
+    let region = region();
+    let (mut client, mut server) = pair(&region);
+    for (payload, ticket) in [(b"first!", 0), (b"second", 1)] {
+        assert_eq!(client.send(Kind::Task, payload).unwrap(), Some(ticket));
+        server.recv(&mut no_wait()).unwrap();
+        server.reply(0, payload).unwrap();
+        if ticket == 0 {
+            assert_eq!(client.poll().unwrap().unwrap().payload, payload);
+        }
+    }
+    for ticket in [0, 2] {
+        client.expect_reply(ticket);
+        assert!(matches!(client.take_reply(ticket), Err(Error::Misused(_))));
+    }
+    assert_eq!(client.poll().unwrap().unwrap().payload, b"second");
+}
+
+#[test]
 fn impossible_shapes_and_places_are_refused() {
     let region = region();
     for (depth, frame_bytes) in [(0, 1), (1, 0), (1 << 16, 1), (1, 1 << 32)] {

@@ -41,7 +41,7 @@ impl MailboxClient {
     /// The reply to a call, if it is there. Replies that come before it are put where they belong.
     ///
     /// # Errors
-    /// [`Error::Corrupted`]; [`Error::Misused`] if no call has that ticket.
+    /// [`Error::Corrupted`]; [`Error::Misused`] if no call has that ticket, or its reply was taken before it was expected.
     pub fn take_reply(&mut self, ticket: u64) -> Result<Option<Reply>> {
         self.take_reply_with(ticket, |view| view.to_reply(), |reply| reply)
     }
@@ -63,6 +63,10 @@ impl MailboxClient {
         if let Some(reply) = self.calls[call].reply.take() {
             self.calls.swap_remove(call);
             return Ok(Some(kept(reply)));
+        }
+        if !(self.oldest.ticket..self.next.ticket).contains(&ticket) {
+            self.calls.retain(|call| call.ticket != ticket);
+            return Err(Error::Misused(format!("no request with ticket {ticket} is in flight: its reply is taken")));
         }
         while self.oldest.ticket < ticket {
             if !self.make_room()? {
