@@ -78,7 +78,7 @@ def test_a_pool_ends_on_ctrl_c(eventually: Callable[[Callable[[], bool]], None])
 def programs(page: Path) -> list[str]:
     """What a page shows whole: a program begins with an import."""
     blocks = re.findall(r"^```python\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
-    return [block for block in blocks if block.startswith(("import ", "from ")) and "serve(region)" not in block]
+    return [block for block in blocks if block.startswith(("import ", "from ")) and "input(" not in block]
 
 
 PROGRAMS = [(page, number) for page in PAGES for number in range(len(programs(page)))]

@@ -98,7 +98,7 @@ impl MailboxClient {
     ///
     /// # Errors
     /// [`Error::FrameTooLarge`]; [`Error::Misused`] if the claim is another client's, or if the server waits at a
-    /// doorbell that this process has not mapped.
+    /// doorbell that this process has not opened.
     pub fn submit(&mut self, claim: Claim, kind: Kind, nbytes: usize) -> Result<u64> {
         self.side.check()?;
         let turn = self.turn_of(&claim)?;
@@ -209,7 +209,7 @@ impl MailboxClient {
     /// Wakes the server if it sleeps.
     ///
     /// # Errors
-    /// [`Error::Misused`] if it waits at a doorbell that this process has not mapped.
+    /// [`Error::Misused`] if it waits at a doorbell that this process has not opened.
     #[inline]
     pub fn flush(&mut self) -> Result<()> {
         self.side.check()?;

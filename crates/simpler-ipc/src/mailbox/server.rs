@@ -196,7 +196,7 @@ impl MailboxServer {
     /// Replies to the oldest request received and not replied to. On an error it is still the oldest.
     ///
     /// # Errors
-    /// [`Error::Misused`] if there is none, or if the client waits at a doorbell that this process has not mapped;
+    /// [`Error::Misused`] if there is none, or if the client waits at a doorbell that this process has not opened;
     /// [`Error::FrameTooLarge`]; [`Error::Corrupted`].
     #[inline]
     pub fn reply(&mut self, code: i32, payload: &[u8]) -> Result<()> {
@@ -249,7 +249,7 @@ impl MailboxServer {
     /// Wakes the client if it sleeps.
     ///
     /// # Errors
-    /// [`Error::Misused`] if it waits at a doorbell that this process has not mapped.
+    /// [`Error::Misused`] if it waits at a doorbell that this process has not opened.
     #[inline]
     pub fn flush(&mut self) -> Result<()> {
         self.side.check()?;
