@@ -216,9 +216,9 @@ pub fn leave_cpu() {
     // A pipe, because its writer is known to the kernel to be about to stop: the more reason to take its place.
     let Ok((wait, wake)) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC) else { return };
     let there = move || {
-        let moved = rustix::thread::sched_setaffinity(None, &others);
-        // Whoever waits is woken in any case: by the byte, or by the end of the pipe.
-        let _ = moved.and_then(|()| rustix::io::write(&wake, &[0]));
+        let _ = rustix::thread::sched_setaffinity(None, &others);
+        // Though it did not move: a child forked meanwhile keeps the pipe open, whose end would not come.
+        let _ = rustix::io::write(&wake, &[0]);
     };
     let Ok(there) = Thread::spawn(c"ipc-move", there) else { return };
     // A signal that comes meanwhile has its handler run, and the thread stay.
