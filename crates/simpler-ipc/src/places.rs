@@ -60,6 +60,24 @@ pub(crate) fn lay_out(region: &Region, offset: usize, nbytes: usize, thing: Thin
     Ok(())
 }
 
+/// # Errors
+/// [`Error::Misused`] if a mailbox or a doorbell lies in that range: its state is not this process's alone. What a ring
+/// holds may go.
+pub(crate) fn check_punch(region: &Region, offset: usize, nbytes: usize) -> Result<()> {
+    let mapped = mapped();
+    let mut places = mapped.iter().filter(|known| known.is_of(region)).flat_map(|known| &known.places);
+    let lost = |place: &&Place| {
+        place.thing != Thing::HeapRing && place.offset < offset + nbytes && offset < place.offset + place.nbytes
+    };
+    match places.find(lost) {
+        None => Ok(()),
+        Some(Place { offset: at, thing, .. }) => Err(Error::Misused(format!(
+            "{nbytes} bytes at offset {offset} cannot be given back: {thing} lies there, at offset {at}; let go of it first, \
+             or give back a range beside it"
+        ))),
+    }
+}
+
 /// Keeps its place from being laid out as something else until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Laid {

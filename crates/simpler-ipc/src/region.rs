@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use crate::error::{Error, Result};
 use crate::named::{self, OwnedName, Pause};
-use crate::places::{Place, Thing};
+use crate::places::{check_punch, Place, Thing};
 use crate::protocol::bell::Bell;
 use crate::protocol::lane::LaneHeader;
 use crate::protocol::ring::RingControl;
@@ -275,12 +275,14 @@ impl Region {
     /// Gives the pages of a range back to the system; the range reads as zero from then on, in every process.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if the range leaves the region; [`Error::Os`].
+    /// [`Error::Invalid`] if the range leaves the region; [`Error::Misused`] if this process has a mailbox there, or has
+    /// opened a doorbell there since it mapped the region; [`Error::Os`].
     pub fn punch(&self, offset: usize, nbytes: usize) -> Result<()> {
         self.check_range(offset, nbytes)?;
         if nbytes == 0 {
             return Ok(());
         }
+        check_punch(self, offset, nbytes)?;
         sys::memory_punch(self.fd(), offset as u64, nbytes as u64)
     }
 

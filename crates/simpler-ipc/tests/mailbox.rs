@@ -211,7 +211,11 @@ fn what_would_overlap_with_something_else_is_refused_in_every_mapping_of_the_mem
         Mailbox::new(memory, 2 * nbytes, 4, FRAME_BYTES).unwrap();
     }
     // Not even where its shape does not stand there any more.
-    region.punch(0, region.nbytes()).unwrap();
+    for memory in [&region, &again] {
+        assert!(matches!(memory.punch(2 * nbytes - 1, 2), Err(Error::Misused(_))), "it has a mailbox there");
+    }
+    region.punch(2 * nbytes, nbytes).unwrap();
+    write(&region, 0, &vec![0; region.nbytes()]);
     assert!(matches!(Mailbox::new(&region, nbytes, 2, FRAME_BYTES), Err(Error::Invalid(_))));
     let client = mailbox.client(None).unwrap();
     drop(mailbox);

@@ -107,7 +107,7 @@ class Region:
     def punch(self, offset: int, nbytes: int) -> None:
         """Give pages back to the system. The range reads as zero afterwards, in every process.
 
-        Raises ValueError if it leaves the region.
+        Raises ValueError if it leaves the region, Misused if this process has a mailbox or a doorbell there.
         """
 
     def close(self) -> None:
