@@ -120,7 +120,7 @@ def nightly_host(what: str) -> str | None:
 
 def tsan(host: str) -> tuple[Command, tuple[str, ...]]:
     """The command, and the tests that it leaves out: without the library's source what that orders is hidden."""
-    flags = "-Zsanitizer=thread -Cunsafe-allow-abi-mismatch=sanitizer"
+    flags = "-Zsanitizer=thread -Cunsafe-allow-abi-mismatch=sanitizer --cfg tsan"
     sysroot = Path(answer("rustc", "+nightly", "--print", "sysroot") or "")
     tests, build_std, suppressions = THREADED, ["-Zbuild-std"], ""
     if not (sysroot / "lib" / "rustlib" / "src" / "rust" / "library").is_dir():
