@@ -2,7 +2,7 @@
 
 python tools/suites.py           what changed since it passed here
 python tools/suites.py --again   everything
-python tools/suites.py --all     the full product: also every type, longer fuzzing, what is covered
+python tools/suites.py --all     the full product: also every type, fuzzing, what is covered
 
 Further arguments go to each suite's pytest; a run with any is never remembered. Ctrl-C ends all of it at once: whatever
 the running suite started is killed, wherever it hangs in the process tree.
