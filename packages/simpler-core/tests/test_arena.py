@@ -104,3 +104,17 @@ def test_a_forked_copy_of_an_array_frees_nothing_of_its_parent():
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
     assert (array == 5).all()
     assert shared.used == 1 << 18
+
+
+def test_ctrl_c_while_an_array_is_collected_is_not_lost(monkeypatch):
+    made = arena()
+    array = made.empty((4096,), np.dtype("uint8"))
+
+    def interrupted(offset, nbytes):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(made, "_collected", interrupted)
+    with pytest.raises(KeyboardInterrupt):  # noqa: PT012
+        del array
+        while True:  # the program goes on until it hears of it
+            pass

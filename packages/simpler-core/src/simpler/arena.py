@@ -7,10 +7,12 @@ their whole pages go back to the system.
 
 from __future__ import annotations
 
+import _thread
 import math
 import mmap
 import os
 import threading
+import time
 from bisect import bisect_left
 from collections import deque
 from typing import Any
@@ -80,7 +82,16 @@ class Block:
         self.__array_interface__ = {"version": 3, "shape": shape, "typestr": typestr, "data": (address, False)}
 
     def __del__(self) -> None:
-        self._arena._collected(self._offset, self._nbytes)
+        try:
+            self._arena._collected(self._offset, self._nbytes)
+        except KeyboardInterrupt:
+            # Python drops what is raised in here: Ctrl-C would be lost. A thread says it again when this one is out.
+            _thread.start_new_thread(_interrupt_again, ())
+
+
+def _interrupt_again() -> None:
+    time.sleep(0.001)
+    _thread.interrupt_main()
 
 
 class Arena:
