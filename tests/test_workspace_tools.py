@@ -305,6 +305,7 @@ class TestReports:
     def _apart(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(report, "FOLDER", tmp_path)
         monkeypatch.setenv("HATCH_ENV_ACTIVE", "ipc")
+        monkeypatch.delenv("SIMPLER_TEST_ALL", raising=False)  # this suite itself may run in full
 
     def test_what_was_not_run_is_the_last_thing_said(self, capsys: pytest.CaptureFixture[str]) -> None:
         report.begin()
@@ -328,6 +329,14 @@ class TestReports:
         report.write(report.Report(started=0.0))
         report.main()
         assert "EXCEEDED" in capsys.readouterr().out
+
+    def test_the_full_product_has_no_budget(
+        self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("SIMPLER_TEST_ALL", "1")
+        report.write(report.Report(started=0.0))
+        report.main()
+        assert capsys.readouterr().out.endswith("s (the full product)\n")
 
     def test_the_summary_tells_what_failed_what_is_unchanged_and_last_what_was_not_run(
         self, capsys: pytest.CaptureFixture[str]
