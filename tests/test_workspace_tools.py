@@ -338,6 +338,14 @@ class TestReports:
         report.main()
         assert capsys.readouterr().out.endswith("s (the full product)\n")
 
+    def test_the_summary_of_the_full_product_has_no_budget(self, capsys: pytest.CaptureFixture[str]) -> None:
+        results = dict.fromkeys(suites.SUITES, (0, 2.0 * report.BUDGET_S))
+        reports = {suite: report.read(suite) for suite in suites.SUITES}
+        assert suites.summary(results, reports, {}) == 0
+        assert capsys.readouterr().out.count("EXCEEDS") == len(suites.SUITES)
+        assert suites.summary(results, reports, {}, full=True) == 0
+        assert "EXCEEDS" not in capsys.readouterr().out
+
     def test_the_summary_tells_what_failed_what_is_unchanged_and_last_what_was_not_run(
         self, capsys: pytest.CaptureFixture[str]
     ) -> None:
