@@ -21,7 +21,7 @@ use crate::waiting::{detached, limit};
 /// Posts requests, takes replies in the same order. Several threads may call at a time.
 #[pyclass(module = "simpler_ipc", weakref)]
 pub struct MailboxClient {
-    client: simpler_ipc::MailboxClient,
+    pub client: simpler_ipc::MailboxClient,
     /// What `reserve` makes its memoryviews of, one for each frame, made when first needed.
     fillings: Vec<Option<Py<Filling>>>,
     /// The frame that `reserve` gave out, until it is posted.
@@ -264,7 +264,7 @@ impl MailboxClient {
     ) -> PyResult<Reply> {
         let py = slf.py();
         let limit = limit(timeout)?;
-        let block = ring.filled(payload, timeout)?;
+        let block = ring.filled(payload, slf, limit)?;
         let reference = PyBytes::new(py, &block.reference());
         let waiter = slf.try_borrow()?.client.waiter();
         let ticket = Self::begin_when_free(slf, kind, reference.as_any(), limit, &waiter)?;

@@ -92,10 +92,16 @@ fn locked<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Filling {
     /// Fills `view` with the frame's bytes.
     ///
+    /// # Errors
+    /// BufferError once the frame is posted, or given up: it is the server's.
+    ///
     /// # Safety
     /// `view` is what Python handed to `__getbuffer__`.
     pub unsafe fn buffer(slf: &Bound<'_, Self>, view: *mut ffi::Py_buffer, flags: c_int) -> PyResult<()> {
         let this = slf.get();
+        if locked(&this.claim).is_none() {
+            return Err(PyBufferError::new_err("the frame is posted, or given up: it cannot be written any more"));
+        }
         // SAFETY: Python made the view; the window keeps its bytes mapped as long as this object lives.
         unsafe { fill_view(slf.as_any(), view, this.window.as_ptr(), this.window.nbytes(), flags)? };
         this.buffers.fetch_add(1, Ordering::Relaxed);

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyType};
-use simpler_ipc::{Block, Error};
+use simpler_ipc::{Block, Error, Limit, RoomFor};
 
 use crate::bytes::with_bytes;
+use crate::client::MailboxClient;
 use crate::errors::OrRaise;
 use crate::peer::Peer;
 use crate::region::Region;
@@ -111,6 +112,10 @@ impl HeapRing {
         self.ring.watch(&peer.0).or_raise(py)
     }
 
+    fn forget(&self, peer: &Peer) {
+        self.ring.forget(&peer.0);
+    }
+
     #[pyo3(signature = (nbytes, timeout = Some(0.0)))]
     fn alloc(&self, py: Python<'_>, nbytes: usize, timeout: Option<f64>) -> PyResult<usize> {
         match self.ring.try_alloc(nbytes) {
@@ -141,17 +146,27 @@ impl HeapRing {
 }
 
 impl HeapRing {
-    /// A fresh block with those bytes.
-    pub fn filled(&self, payload: &Bound<'_, PyAny>, timeout: Option<f64>) -> PyResult<Block> {
+    /// A fresh block with those bytes, for a request of `client`. Waits for space until the limit.
+    pub fn filled(
+        &self,
+        payload: &Bound<'_, PyAny>,
+        client: &Bound<'_, MailboxClient>,
+        limit: Limit,
+    ) -> PyResult<Block> {
         let py = payload.py();
         with_bytes(payload, |bytes, nbytes| {
-            let address = self.alloc(py, nbytes, timeout)?;
-            // SAFETY: allocated just now, of that size; `with_bytes` holds the source during this call.
-            unsafe {
-                let block = Block::adopt(&self.ring, address, nbytes);
-                std::ptr::copy(bytes, address as *mut u8, nbytes);
-                Ok(block)
-            }
+            let mut room = RoomFor::new(&self.ring, nbytes);
+            let mut block = loop {
+                if let Some(block) = room.look(&mut client.try_borrow_mut()?.client).or_raise(py)? {
+                    break block;
+                }
+                if let Some(block) = detached(py, limit, |patience| room.wait(patience))? {
+                    break block;
+                }
+            };
+            // SAFETY: the block has that size; `with_bytes` holds the source during this call.
+            unsafe { std::ptr::copy(bytes, block.as_mut_ptr(), nbytes) };
+            Ok(block)
         })
     }
 

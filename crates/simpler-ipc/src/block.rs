@@ -3,14 +3,15 @@
 use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::heap_ring::HeapRing;
-use crate::mailbox::{MailboxClient, Reply, Request};
+use crate::identity::Maker;
+use crate::mailbox::{MailboxClient, Reply, ReplyWaiter, Request};
 use crate::plain::{bytes_of, wrong_size, Plain};
 use crate::protocol::frame::Kind;
 use crate::region::SharedBytes;
-use crate::sys;
 use crate::wait::Patience;
 use crate::words;
 
@@ -37,7 +38,7 @@ pub struct Block {
     ring: Arc<HeapRing>,
     address: usize,
     nbytes: usize,
-    pid: i32,
+    maker: Maker,
 }
 
 impl Block {
@@ -60,7 +61,7 @@ impl Block {
     /// `address` is that of a live block of the ring, of `nbytes` at least, and nobody else releases it.
     #[doc(hidden)]
     pub unsafe fn adopt(ring: &Arc<HeapRing>, address: usize, nbytes: usize) -> Self {
-        Block { ring: ring.clone(), address, nbytes, pid: sys::current_pid() }
+        Block { ring: ring.clone(), address, nbytes, maker: Maker::here() }
     }
 
     /// Its size.
@@ -94,7 +95,7 @@ impl Block {
 
 impl Drop for Block {
     fn drop(&mut self) {
-        if self.pid != sys::current_pid() {
+        if !self.maker.is_here() {
             return;
         }
         // It fails only if somebody else has released it or memory is spoilt: then there is nothing left to do.
@@ -203,6 +204,75 @@ impl HeapRing {
     }
 }
 
+/// Looking for space for a block of a request. What holds it may be earlier requests of the same client, whose late replies
+/// nobody waits for: so these are taken while space is waited for.
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct RoomFor {
+    ring: Arc<HeapRing>,
+    nbytes: usize,
+    /// Where to wait for the replies of requests that hold blocks, if there are such.
+    holding: Option<Arc<ReplyWaiter>>,
+    waited: bool,
+}
+
+/// Space comes by two ways, replies and releases by others, each with a bell of its own: whoever waits at one looks at the
+/// other so often.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+
+impl RoomFor {
+    /// A block of `nbytes` of `ring`.
+    pub fn new(ring: &Arc<HeapRing>, nbytes: usize) -> Self {
+        RoomFor { ring: ring.clone(), nbytes, holding: None, waited: false }
+    }
+
+    fn adopt(&self, address: usize) -> Block {
+        // SAFETY: it was just allocated, of that size, and its address goes nowhere else.
+        unsafe { Block::adopt(&self.ring, address, self.nbytes) }
+    }
+
+    /// The block, if there is space now.
+    ///
+    /// # Errors
+    /// As [`HeapRing::try_alloc`] and [`MailboxClient::make_room`].
+    pub fn look(&mut self, client: &mut MailboxClient) -> Result<Option<Block>> {
+        let mut found = self.ring.try_alloc(self.nbytes)?;
+        while found.is_none() && client.make_room()? {
+            found = self.ring.try_alloc(self.nbytes)?;
+        }
+        self.holding = client.holds_blocks().then(|| client.waiter());
+        Ok(found.map(|address| self.adopt(address)))
+    }
+
+    /// Waits until another look is worth it, or for the block itself.
+    ///
+    /// # Errors
+    /// As [`HeapRing::alloc`] and [`MailboxClient::wait`].
+    pub fn wait(&mut self, patience: &mut Patience<'_>) -> Result<Option<Block>> {
+        if patience.is_over() || self.nbytes > self.ring.nbytes() {
+            return Err(self.ring.full(self.nbytes));
+        }
+        if !std::mem::replace(&mut self.waited, true) {
+            self.ring.count_wait()?;
+        }
+        let mut until_next_look = patience.at_most(LOOK_EVERY);
+        let waited = match &self.holding {
+            None => self.ring.alloc_waiting(self.nbytes, &mut until_next_look).map(|address| Some(self.adopt(address))),
+            Some(replies) => {
+                replies.check_here()?;
+                match replies.wait(&mut until_next_look) {
+                    Err(Error::Misused(_)) => Ok(None), // another thread has just taken the last
+                    waited => waited.map(|()| None),
+                }
+            }
+        };
+        match waited {
+            Err(Error::WaitTimeout { .. } | Error::HeapRingFull { .. }) => Ok(None),
+            waited => waited,
+        }
+    }
+}
+
 impl MailboxClient {
     /// As [`MailboxClient::call`], of a payload that may be larger than a frame: it goes through a block of `ring`, to be had
     /// on the other side by [`HeapRing::received`]. The block is released after the reply. If the wait fails, that is when
@@ -218,7 +288,15 @@ impl MailboxClient {
         patience: &mut Patience<'_>,
     ) -> Result<Reply> {
         let waiter = self.waiter();
-        let mut block = Block::alloc(ring, payload.len(), patience)?;
+        let mut room = RoomFor::new(ring, payload.len());
+        let mut block = loop {
+            if let Some(block) = room.look(self)? {
+                break block;
+            }
+            if let Some(block) = room.wait(patience)? {
+                break block;
+            }
+        };
         block.copy_from(payload);
         let reference = block.reference();
         let ticket = loop {

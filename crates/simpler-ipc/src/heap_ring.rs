@@ -23,7 +23,7 @@
 
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
-use std::sync::atomic::{AtomicU32 as Counter, Ordering as CounterOrdering};
+use std::sync::atomic::{AtomicU32 as Counter, AtomicU64 as Generation, Ordering as CounterOrdering};
 
 use crate::doorbell::Doorbell;
 use crate::error::{Error, Result};
@@ -64,8 +64,8 @@ pub struct HeapRing {
     table: Overlaid<AtomicU64>,
     poisons: bool,
     serial: u32,
-    /// The process that was seen to be of the ring's pid namespace; 0: none yet.
-    admitted: Counter,
+    /// The process (its generation) that was seen to be of the ring's namespaces; 0: none yet.
+    admitted: Generation,
     watched: Watched,
     _laid: Laid,
 }
@@ -174,7 +174,7 @@ impl HeapRing {
             table,
             poisons,
             serial: next_serial(),
-            admitted: Counter::new(0),
+            admitted: Generation::new(0),
             watched: Watched::new(doorbell),
             _laid: laid,
         })
@@ -244,22 +244,42 @@ impl HeapRing {
         self.watched.watch(peer)
     }
 
+    /// Ends what [`HeapRing::watch`] began: when nothing is left of what the peer held.
+    pub fn forget(&self, peer: &Peer) {
+        self.watched.forget(peer);
+    }
+
     /// The address of a fresh block of `nbytes`, at least one. It lives until it is released, whoever dies meanwhile.
     ///
     /// # Errors
     /// [`Error::HeapRingFull`] if no space comes free within the patience, or the block is larger than the ring;
     /// [`Error::PeerDied`] if a watched peer is gone and there is no space; [`Error::Misused`] if another process that
-    /// lives, or another `HeapRing`, allocates here, or if the ring's processes are of another pid namespace; [`Error::WrittenAfterRelease`]; [`Error::Interrupted`];
+    /// lives, or another `HeapRing`, allocates here, or if the ring's processes are of another pid or time namespace; [`Error::WrittenAfterRelease`]; [`Error::Interrupted`];
     /// [`Error::Corrupted`].
     pub fn alloc(&self, nbytes: usize, patience: &mut Patience<'_>) -> Result<usize> {
+        self.alloc_from(0, nbytes, patience)
+    }
+
+    /// As [`HeapRing::alloc`], going on with a wait that was counted already.
+    pub(crate) fn alloc_waiting(&self, nbytes: usize, patience: &mut Patience<'_>) -> Result<usize> {
+        self.alloc_from(COUNTED_AT, nbytes, patience)
+    }
+
+    /// An allocation begins to wait, by whatever means.
+    pub(crate) fn count_wait(&self) -> Result<()> {
+        self.allocating()?.count_wait();
+        Ok(())
+    }
+
+    /// Which counts as a wait when it has looked that often.
+    fn alloc_from(&self, mut looks: u64, nbytes: usize, patience: &mut Patience<'_>) -> Result<usize> {
         if patience.only_looks() || nbytes > self.nbytes() {
             return self.try_alloc(nbytes)?.ok_or_else(|| self.full(nbytes));
         }
-        let mut looks = 0u64;
         let look = || {
             let allocating = self.allocating()?;
             looks += 1;
-            if looks == 2 {
+            if looks == COUNTED_AT {
                 allocating.count_wait();
             }
             self.try_alloc_in(&allocating, nbytes)
@@ -322,8 +342,8 @@ impl HeapRing {
     /// Gives a block back. In any order, from any process; `address` is that in this one.
     ///
     /// # Errors
-    /// [`Error::UnknownBlock`] if no live block starts there; [`Error::Misused`] in a process of another pid namespace, if
-    /// the ring poisons; [`Error::Corrupted`].
+    /// [`Error::UnknownBlock`] if no live block starts there; [`Error::Misused`] in a process of another pid or time namespace,
+    /// if the ring poisons; [`Error::Corrupted`].
     #[inline]
     pub fn release(&self, address: usize) -> Result<()> {
         let offset = address.wrapping_sub(self.arena);
@@ -413,11 +433,11 @@ impl HeapRing {
         }
     }
 
-    /// An error in a process of another pid namespace than that of the first allocator: what it would write of itself, and
+    /// An error in a process of other namespaces than those of the first allocator: what it would write of itself, and
     /// find of others, means other processes there.
     #[inline]
     fn check_namespace(&self) -> Result<()> {
-        match self.admitted.load(CounterOrdering::Relaxed) == process_id() {
+        match self.admitted.load(CounterOrdering::Relaxed) == sys::generation() {
             true => Ok(()),
             false => self.ask_namespace(),
         }
@@ -425,14 +445,14 @@ impl HeapRing {
 
     #[cold]
     fn ask_namespace(&self) -> Result<()> {
-        if !self.ring().namespace().admits(sys::own_pid_namespace()?) {
+        if !self.ring().namespace().admits(sys::own_namespace()?) {
             return Err(Error::Misused(format!(
-                "heap ring '{}' is allocated from by processes of another pid namespace, where this process cannot look \
+                "heap ring '{}' is allocated from by processes of another pid or time namespace, where this process cannot look \
                  for them: allocate there, or from a ring of your own",
                 self.name
             )));
         }
-        self.admitted.store(process_id(), CounterOrdering::Relaxed);
+        self.admitted.store(sys::generation(), CounterOrdering::Relaxed);
         Ok(())
     }
 
@@ -462,7 +482,9 @@ impl HeapRing {
     /// same id. The lowest bit is the ring's.
     #[inline]
     fn token(&self) -> u64 {
-        u64::from(process_id()) << 32 | u64::from(self.serial) << 1
+        // The upper half of the serial number, for a child with this one's id: the first of another pid namespace, say.
+        let serial = self.serial ^ (sys::generation() as u32) << SERIAL_BITS;
+        u64::from(process_id()) << 32 | u64::from(serial << 1)
     }
 
     #[inline]
@@ -498,8 +520,14 @@ fn is_gone(pid: u32) -> Result<bool> {
     if pid <= 0 {
         return Err(Error::Corrupted(format!("a heap ring names the process {pid}")));
     }
-    identity::is_gone(Identity { pid, start_time: 0 })
+    identity::is_gone(Identity::new(pid, 0, 0))
 }
+
+/// An allocation that looks for space a second time waits.
+const COUNTED_AT: u64 = 2;
+
+/// The bits of a serial number that tell this process's rings apart.
+const SERIAL_BITS: u32 = 15;
 
 /// 31 bits that tell this process's rings apart, in the lower half, and this process from an earlier one with its id,
 /// in the upper.
@@ -507,8 +535,10 @@ fn next_serial() -> u32 {
     static NEXT: Counter = Counter::new(0);
     let mut next = NEXT.load(CounterOrdering::Relaxed);
     loop {
-        let serial = if next == 0 { (RandomState::new().build_hasher().finish() as u32) | (1 << 15) } else { next };
-        let after = (serial & !0x7fff) | (serial.wrapping_add(1) & 0x7fff);
+        let serial =
+            if next == 0 { (RandomState::new().build_hasher().finish() as u32) | (1 << SERIAL_BITS) } else { next };
+        let mask = (1 << SERIAL_BITS) - 1;
+        let after = (serial & !mask) | (serial.wrapping_add(1) & mask);
         match NEXT.compare_exchange_weak(next, after, CounterOrdering::Relaxed, CounterOrdering::Relaxed) {
             Ok(_) => return serial & 0x7fff_ffff,
             Err(other) => next = other,

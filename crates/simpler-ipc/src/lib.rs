@@ -127,6 +127,8 @@ mod watched;
 mod watcher;
 mod words;
 
+#[doc(hidden)]
+pub use block::RoomFor;
 pub use block::{Block, BlockBytes};
 pub use doorbell::Doorbell;
 pub use error::{Error, Exit, Result};

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::{Error, Result};
+use crate::identity::Maker;
 use crate::mailbox::side::inherited;
 use crate::mailbox::ReplyWaiter;
 use crate::protocol::arming::Arming;
@@ -18,7 +19,7 @@ use crate::wait::{Interrupted, Patience};
 /// See the module's text. Its thread ends when it is dropped.
 #[derive(Debug)]
 pub struct Notifier {
-    pid: i32,
+    maker: Maker,
     shared: Arc<Shared>,
     thread: Option<sys::Thread>,
 }
@@ -37,12 +38,14 @@ impl Notifier {
     /// For the client that `waiter` is of.
     ///
     /// # Errors
-    /// [`Error::Os`] if the eventfd or the thread cannot be had; [`Error::UnsupportedPlatform`].
+    /// [`Error::Os`] if the eventfd or the thread cannot be had; [`Error::Misused`] if the client is one that this process has
+    /// inherited; [`Error::UnsupportedPlatform`].
     pub fn new(waiter: Arc<ReplyWaiter>) -> Result<Self> {
+        waiter.check_here()?;
         let shared = Arc::new(Shared { event: sys::Nudge::new()?, waiter, arming: Arming::new() });
         let body = shared.clone();
         let thread = Some(sys::Thread::spawn(c"ipc-notifier", move || body.run())?);
-        Ok(Notifier { pid: sys::current_pid(), shared, thread })
+        Ok(Notifier { maker: Maker::here(), shared, thread })
     }
 
     /// The eventfd.
@@ -76,9 +79,9 @@ impl Notifier {
 
     /// The eventfd is the parent's too: it would miss what is cleared here.
     fn check_here(&self) -> Result<()> {
-        match self.pid == sys::current_pid() {
+        match self.maker.is_here() {
             true => Ok(()),
-            false => Err(inherited("notifier", self.pid)),
+            false => Err(inherited("notifier", self.maker)),
         }
     }
 }
@@ -86,7 +89,7 @@ impl Notifier {
 impl Drop for Notifier {
     fn drop(&mut self) {
         // A forked child has no such thread, and its lock may be held for ever.
-        if self.pid != sys::current_pid() {
+        if !self.maker.is_here() {
             return;
         }
         self.shared.arming.end();

@@ -11,6 +11,7 @@ use std::ptr::{self, NonNull};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use crate::error::{Error, Result};
+use crate::identity::Maker;
 use crate::named::{self, OwnedName, Pause};
 use crate::places::{check_punch, Place, Thing};
 use crate::protocol::bell::Bell;
@@ -32,7 +33,7 @@ struct Mapping {
     name: Option<String>,
     /// In the process that gave the name. Locked there only: a child may have been forked while it was.
     owned: Mutex<Option<OwnedName>>,
-    pid: i32,
+    maker: Maker,
 }
 
 // SAFETY: a mapping belongs to the process, not to a thread; the bytes are reached by atomics or raw copies only.
@@ -57,7 +58,7 @@ impl Mapping {
     fn new(fd: OwnedFd, nbytes: usize, name: Option<String>) -> Result<Self> {
         let identity = sys::memory_identity(fd.as_fd())?;
         let address = sys::map(fd.as_fd(), nbytes)?;
-        Ok(Mapping { address, nbytes, fd, identity, name, owned: Mutex::new(None), pid: sys::current_pid() })
+        Ok(Mapping { address, nbytes, fd, identity, name, owned: Mutex::new(None), maker: Maker::here() })
     }
 }
 
@@ -164,7 +165,7 @@ impl Region {
     /// [`release_name`](Region::release_name), for callers with something to do meanwhile.
     #[doc(hidden)]
     pub fn release_name_pausing(&self, pause: Pause<'_>) -> Result<()> {
-        if self.0.pid != sys::current_pid() {
+        if !self.0.maker.is_here() {
             return Ok(());
         }
         let owned = self.0.owned.lock().unwrap_or_else(PoisonError::into_inner).take();

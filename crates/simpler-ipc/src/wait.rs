@@ -29,6 +29,11 @@ impl Limit {
     pub fn is_zero(&self) -> bool {
         self.duration.is_some_and(|duration| duration.is_zero())
     }
+
+    /// How long that is from now; `None`: no limit.
+    fn left(&self) -> Option<Duration> {
+        self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()))
+    }
 }
 
 /// Whether this is the thread that the process began with.
@@ -74,6 +79,21 @@ impl<'a> Patience<'a> {
         self
     }
 
+    /// The same, but for at most that long from now.
+    pub(crate) fn at_most(&mut self, duration: Duration) -> Patience<'_> {
+        let limit = match self.limit.left() {
+            Some(left) if left < duration => self.limit,
+            _ => Limit::new(Some(duration)),
+        };
+        let check = self.check.as_mut().map(|check| Check { interrupted: &mut *check.interrupted, every: check.every });
+        Patience { limit, check }
+    }
+
+    /// Whether the time is up.
+    pub(crate) fn is_over(&self) -> bool {
+        self.limit.left().is_some_and(|left| left.is_zero())
+    }
+
     /// Whether not to wait at all.
     pub(crate) fn only_looks(&self) -> bool {
         self.limit.is_zero()
@@ -85,8 +105,7 @@ impl<'a> Patience<'a> {
             (check.interrupted)().map_err(|Interrupted| Error::Interrupted)?;
         }
         let every = self.check.as_ref().map(|check| check.every);
-        let Some(deadline) = self.limit.deadline else { return Ok(every) };
-        let left = deadline.saturating_duration_since(Instant::now());
+        let Some(left) = self.limit.left() else { return Ok(every) };
         if left.is_zero() {
             return Err(Error::WaitTimeout { what, waited: self.limit.duration.unwrap_or_default() });
         }

@@ -4,14 +4,14 @@ use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 
 use crate::doorbell::Doorbell;
 use crate::error::{Error, Result};
+use crate::identity::Maker;
 use crate::peer::Peer;
-use crate::sys;
 use crate::watcher::Watch;
 
 /// Peers whose death rings a doorbell.
 #[derive(Debug)]
 pub(crate) struct Watched {
-    pid: i32,
+    maker: Maker,
     doorbell: Doorbell,
     peers: Mutex<Vec<WatchedPeer>>,
 }
@@ -25,18 +25,18 @@ struct WatchedPeer {
 
 impl Watched {
     pub(crate) fn new(doorbell: Doorbell) -> Self {
-        Watched { pid: sys::current_pid(), doorbell, peers: Mutex::new(Vec::new()) }
+        Watched { maker: Maker::here(), doorbell, peers: Mutex::new(Vec::new()) }
     }
 
     /// The process that made this.
-    pub(crate) fn pid(&self) -> i32 {
-        self.pid
+    pub(crate) fn maker(&self) -> Maker {
+        self.maker
     }
 
     /// Whether that is this one: not so in a child forked since.
     #[inline]
     pub(crate) fn is_here(&self) -> bool {
-        self.pid == sys::current_pid()
+        self.maker.is_here()
     }
 
     pub(crate) fn doorbell(&self) -> &Doorbell {

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use crate::doorbell::{Doorbell, WeakDoorbell};
 use crate::error::{Error, Result};
+use crate::identity::Maker;
 use crate::peer::Peer;
 use crate::sys;
 
@@ -20,7 +21,7 @@ pub(crate) static CURRENT: Mutex<Current> = Mutex::new(Current(Weak::new()));
 
 #[derive(Debug)]
 struct Watcher {
-    pid: i32,
+    maker: Maker,
     nudge: sys::Nudge,
     watches: Mutex<Watches>,
     failure: OnceLock<String>,
@@ -89,7 +90,7 @@ impl Watcher {
     fn start(peer: &Peer, doorbell: &Doorbell) -> Result<Arc<Self>> {
         let first = Entry { id: 0, peer: peer.clone(), doorbell: doorbell.downgrade() };
         let watcher = Arc::new(Watcher {
-            pid: sys::current_pid(),
+            maker: Maker::here(),
             nudge: sys::Nudge::new()?,
             watches: Mutex::new(Watches { entries: vec![first], next_id: 1, ..Watches::default() }),
             failure: OnceLock::new(),
@@ -103,7 +104,7 @@ impl Watcher {
     }
 
     fn is_here(&self) -> bool {
-        self.pid == sys::current_pid()
+        self.maker.is_here()
     }
 
     fn lock(&self) -> MutexGuard<'_, Watches> {

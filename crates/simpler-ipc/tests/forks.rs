@@ -47,6 +47,9 @@ mod linux {
         ("of_many_successors_that_come_at_once_one_gets_the_side", many_successors),
         ("what_a_program_had_before_exec_is_nobodys", before_exec),
         ("a_process_of_another_pid_namespace_is_refused", another_namespace),
+        ("a_process_of_another_time_namespace_is_refused", another_time),
+        ("a_child_that_has_its_parents_id_gets_an_error_from_what_it_inherits", same_id),
+        ("a_child_that_was_forked_past_the_c_library_gets_an_error_from_what_it_inherits", past_the_library),
         ("a_child_gets_an_error_from_what_it_inherits_and_the_parent_goes_on", inherited),
         ("a_child_leaves_the_claims_and_blocks_that_it_inherits_to_its_parent", inherited_claims),
         ("a_child_rings_the_doorbells_that_its_parent_opened", inherited_doorbell),
@@ -264,28 +267,107 @@ mod linux {
                 misused(ring().release(block)),
             ];
             for refusal in refusals {
-                assert!(refusal.contains("another pid namespace"), "{refusal}");
+                assert!(refusal.contains("another pid or time namespace"), "{refusal}");
             }
         };
         // The server's side was never had: whoever comes first decides.
         drop(mailbox.server(None).unwrap());
-        let unshared = wait(fork(|| {
-            // SAFETY: no precondition.
-            if unsafe { libc::unshare(libc::CLONE_NEWUSER | libc::CLONE_NEWPID) } != 0 {
-                exit(NOT_ALLOWED);
-            }
-            in_child(outside);
-        }));
-        if libc::WEXITSTATUS(unshared) == NOT_ALLOWED {
-            println!("not run: this system does not let a process make a pid namespace");
-        } else {
-            assert_eq!(unshared, 0);
-        }
+        in_namespace(libc::CLONE_NEWPID, || in_child(outside));
         allocating.release(block).unwrap();
         drop(client);
     }
 
-    const NOT_ALLOWED: i32 = 4;
+    /// Does this in a process whose children are of a new namespace of that kind.
+    fn in_namespace(kind: libc::c_int, body: impl FnOnce()) {
+        const NOT_ALLOWED: i32 = 4;
+        let unshared = wait(fork(|| {
+            // SAFETY: no precondition.
+            if unsafe { libc::unshare(libc::CLONE_NEWUSER | kind) } != 0 {
+                exit(NOT_ALLOWED);
+            }
+            body();
+        }));
+        match libc::WEXITSTATUS(unshared) {
+            NOT_ALLOWED => println!("not run: this system does not let a process make a namespace of kind {kind:#x}"),
+            _ => assert_eq!(unshared, 0),
+        }
+    }
+
+    /// What a process that lives has is not to be taken for a dead one's because its start is counted otherwise there.
+    fn another_time() {
+        let mailbox = mailbox();
+        let client = mailbox.client(None).unwrap();
+        in_namespace(libc::CLONE_NEWTIME, || {
+            std::fs::write("/proc/self/timens_offsets", "boottime 86400 0").unwrap();
+            in_child(|| {
+                let refusal = misused(mailbox.client(None));
+                assert!(refusal.contains("another pid or time namespace"), "{refusal}");
+            });
+        });
+        drop(client);
+        mailbox.client(None).unwrap();
+    }
+
+    /// What a child must not do with what it inherits, whoever it thinks it is.
+    fn check_refused(mailbox: &Mailbox, client: &mut MailboxClient, ring: &Arc<HeapRing>, block: &mut Option<Block>) {
+        let refusals =
+            [misused(client.send(Kind::Task, b"?")), misused(client.poll()), misused(Notifier::new(client.waiter()))];
+        for refusal in refusals {
+            assert!(
+                refusal.contains("belongs to process") && refusal.contains("before this process was forked"),
+                "{refusal}"
+            );
+        }
+        misused(ring.try_alloc(1));
+        misused(mailbox.client(None)); // its parent lives, and has it
+        drop(block.take());
+        assert_eq!(ring.live(), 1);
+    }
+
+    fn with_things(body: impl FnOnce(&Mailbox, &mut MailboxClient, &Arc<HeapRing>, &mut Option<Block>)) {
+        let mailbox = mailbox();
+        let region = Region::anonymous(HeapRing::required_bytes(4096, 64).unwrap(), "test").unwrap();
+        let ring = Arc::new(HeapRing::new(&region, 0, 4096, "test", 64).unwrap());
+        let mut client = mailbox.client(None).unwrap();
+        let mut block = Some(Block::alloc(&ring, 100, &mut patience()).unwrap());
+        body(&mailbox, &mut client, &ring, &mut block);
+        check_goes_on(&mut client, &mailbox);
+        drop(block);
+        assert_eq!(ring.live(), 0);
+    }
+
+    /// The first process of a pid namespace forks the first of one below it: each is process 1 to itself.
+    fn same_id() {
+        in_namespace(libc::CLONE_NEWPID, || {
+            in_child(|| {
+                assert_eq!(std::process::id(), 1);
+                with_things(|mailbox, client, ring, block| {
+                    // SAFETY: no precondition.
+                    assert_eq!(unsafe { libc::unshare(libc::CLONE_NEWPID) }, 0);
+                    in_child(|| {
+                        assert_eq!(std::process::id(), 1);
+                        check_refused(mailbox, client, ring, block);
+                    });
+                });
+            });
+        });
+    }
+
+    /// No handler that was registered for forks is called.
+    fn past_the_library() {
+        with_things(|mailbox, client, ring, block| {
+            let none = std::ptr::null::<libc::c_void>();
+            // SAFETY: without flags it does what fork does.
+            let pid = unsafe { libc::syscall(libc::SYS_clone, libc::SIGCHLD, none, none, none, none) } as libc::pid_t;
+            if pid == 0 {
+                let checked = || check_refused(mailbox, client, ring, block);
+                let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(checked));
+                // SAFETY: no precondition.
+                unsafe { libc::_exit(if done.is_ok() { 0 } else { 101 }) };
+            }
+            assert_eq!(wait(pid), 0);
+        });
+    }
 
     fn inherited() {
         let mailbox = mailbox();

@@ -371,7 +371,7 @@ fn a_record_that_lies_leads_to_no_memory() {
         Record { fd: unsealed.as_raw_fd(), identity: inode(unsealed.as_fd()), ..honest.clone() },
         Record { start_time: honest.start_time + 1, ..honest.clone() },
         Record { pid: i32::MAX, ..honest.clone() },
-        Record { pid_namespace: 1, ..honest.clone() },
+        Record { namespace: 1, ..honest.clone() },
     ] {
         name.plant(&lie.encode());
         let attached = Region::attach(&name.0);
@@ -382,7 +382,7 @@ fn a_record_that_lies_leads_to_no_memory() {
 #[test]
 fn an_owner_in_another_pid_namespace_is_left_alone() {
     let name = Name::new();
-    name.plant(&Record { pid_namespace: 1, pid: i32::MAX, ..name.record_of_mine() }.encode());
+    name.plant(&Record { namespace: 1, pid: i32::MAX, ..name.record_of_mine() }.encode());
     for refused in [Region::create(&name.0, 4096), Region::attach(&name.0)] {
         match refused {
             Err(error @ Error::RegionUnusable { .. }) => {

@@ -159,6 +159,83 @@ fn a_block_outlives_a_call_that_gave_up_until_the_server_is_done_with_it() {
     assert_eq!(ring.live(), 0);
 }
 
+fn patience() -> Patience<'static> {
+    Patience::limited(Duration::from_secs(20))
+}
+
+/// A request that refers to a block, received and not replied to, for which nobody waits any more.
+fn held(client: &mut MailboxClient, server: &mut MailboxServer, ring: &Arc<HeapRing>, nbytes: usize) {
+    let block = Block::alloc(ring, nbytes, &mut no_wait()).unwrap();
+    let ticket = client.send(Kind::Task, &block.reference()).unwrap().unwrap();
+    client.keep_until_reply(ticket, block);
+    assert_eq!(server.recv(&mut no_wait()).unwrap().ticket, ticket);
+}
+
+/// Until an allocation waits that did not wait before.
+fn await_waiting(ring: &HeapRing, before: u64) {
+    while ring.stats().unwrap().waits == before {
+        thread::yield_now();
+    }
+}
+
+fn serve(server: &mut MailboxServer) {
+    server.serve(&mut patience(), |_| Ok::<_, Error>(Vec::new())).unwrap();
+}
+
+#[test]
+fn space_that_late_replies_give_back_is_found_by_a_call_that_waits_for_space() {
+    for replied_before in [true, false] {
+        let (mut client, mut server) = pair(8, 64);
+        let ring = heap();
+        for _ in 0..3 {
+            held(&mut client, &mut server, &ring, RING / 4);
+        }
+        let full = client.call_large(&ring, Kind::Task, &[1; RING], &mut Patience::limited(Duration::from_millis(20)));
+        assert!(matches!(full, Err(Error::HeapRingFull { .. })), "{full:?}");
+        let waits = ring.stats().unwrap().waits;
+        if replied_before {
+            (0..3).for_each(|_| server.reply(0, &[]).unwrap());
+        }
+        thread::scope(|scope| {
+            let ring = &ring;
+            scope.spawn(move || {
+                if !replied_before {
+                    await_waiting(ring, waits);
+                    (0..3).for_each(|_| server.reply(0, &[]).unwrap());
+                }
+                serve(&mut server);
+            });
+            client.call_large(ring, Kind::Task, &[1; RING], &mut patience()).unwrap();
+            assert_eq!(ring.live(), 0);
+            client.call(Kind::Shutdown, &[], &mut patience()).unwrap();
+        });
+    }
+}
+
+#[test]
+fn space_that_others_give_back_is_found_by_a_call_whose_own_requests_hold_some() {
+    let (mut client, mut server) = pair(8, 64);
+    let ring = heap();
+    let others = Block::alloc(&ring, RING - 1024, &mut no_wait()).unwrap();
+    held(&mut client, &mut server, &ring, 1024);
+    let waits = ring.stats().unwrap().waits;
+    thread::scope(|scope| {
+        let ring = &ring;
+        scope.spawn(move || {
+            await_waiting(ring, waits);
+            drop(others);
+            // What holds space of its own is not replied to before the call has its block.
+            while ring.live() != 2 {
+                thread::yield_now();
+            }
+            server.reply(0, &[]).unwrap();
+            serve(&mut server);
+        });
+        client.call_large(ring, Kind::Task, &[1; RING / 2], &mut patience()).unwrap();
+        client.call(Kind::Shutdown, &[], &mut patience()).unwrap();
+    });
+}
+
 #[test]
 fn a_reference_to_what_is_no_live_block_is_refused() {
     let (mut client, mut server) = pair(1, 64);

@@ -138,7 +138,21 @@ fn an_owner_of_another_pid_namespace_is_left_alone() {
     drop(client);
     set_word(&region, NAMESPACE, word(&region, NAMESPACE) + 1);
     let Err(Error::Misused(message)) = mailbox.client(None) else { panic!("it was allowed") };
-    assert!(message.contains("pid namespace"), "{message}");
+    assert!(message.contains("another pid or time namespace"), "{message}");
+}
+
+#[test]
+fn what_this_process_has_by_another_copy_of_this_library_is_refused_and_what_it_had_before_exec_is_not() {
+    let region = region();
+    let mailbox = Mailbox::new(&region, 0, 4, FRAME_BYTES).unwrap();
+    let client = mailbox.client(None).unwrap();
+    let own = word(&region, OWNER);
+    drop(client);
+    set_word(&region, OWNER, own);
+    let Err(Error::Misused(message)) = mailbox.client(None) else { panic!("it was allowed") };
+    assert!(message.contains(&format!("process {} is the client", std::process::id())), "{message}");
+    set_word(&region, OWNER, own ^ 1 << 48);
+    mailbox.client(None).unwrap();
 }
 
 #[test]

@@ -222,6 +222,19 @@ def test_an_alloc_that_waits_for_a_dead_child_ends(fork: Fork) -> None:
     os.close(never)
 
 
+def test_a_death_that_is_forgotten_ends_no_alloc(fork: Fork) -> None:
+    _, ring = ring_of(4096)
+    ring.alloc(4096)
+    child = fork(int)
+    ring.watch(child)
+    assert child.wait().exit_status == 0
+    with pytest.raises(PeerDied):
+        ring.alloc(1, timeout=0.001)
+    ring.forget(child)
+    with pytest.raises(HeapRingFull):
+        ring.alloc(1, timeout=0.001)
+
+
 def test_a_copy_is_the_same_ring_of_the_same_region() -> None:
     region = Region(2 * HeapRing.required_bytes(8192, 64))
     ring = HeapRing(region, offset=128, nbytes=8192, name="scratch", alignment=64, poison=True)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import gc
+import importlib.util
 import os
 import pathlib
 import pickle
+import shutil
 import subprocess
 import sys
 import threading
@@ -29,6 +31,7 @@ from simpler_ipc import (
     Peer,
     Region,
     WaitTimeout,
+    _native,
 )
 
 Fork = Callable[..., Peer]
@@ -280,6 +283,25 @@ def test_a_view_of_a_reserved_frame_is_dead_once_it_is_posted() -> None:
     assert [bytes(server.recv(0).payload) for _ in range(2)] == [b"sent", b"in its place"]
 
 
+def test_what_a_dead_view_of_a_reserved_frame_was_made_of_gives_no_new_one_until_the_frame_is_reserved_again() -> None:
+    box = mailbox()
+    client, server = box.client(), box.server()
+    view = client.reserve()
+    assert view is not None
+    owner = view.obj
+    client.post(TASK, 4)
+    for make in (memoryview, bytearray, lambda owner: np.frombuffer(owner, "uint8")):
+        with pytest.raises(BufferError, match="the frame is posted"):
+            make(owner)
+    server.recv(0)
+    server.reply()
+    client.poll()
+    again = client.reserve()
+    assert again is not None
+    memoryview(owner)[:2] = b"ok"
+    assert bytes(again[:2]) == b"ok"
+
+
 @pytest.mark.parametrize(
     "made",
     [
@@ -395,6 +417,24 @@ def test_a_second_client_or_server_is_refused_by_name_while_the_first_lives(fork
     os.close(tell)
 
 
+def test_a_second_client_by_another_copy_of_the_library_in_this_process_is_refused(tmp_path: pathlib.Path) -> None:
+    # Another file is another copy, with memory of its own, as that in an extension of a user's would be.
+    copied = shutil.copy(_native.__file__, tmp_path)
+    spec = importlib.util.spec_from_file_location("copied._native", copied)
+    assert spec is not None
+    assert spec.loader is not None
+    other = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(other)
+    region = Region(Mailbox.required_bytes(2, 64))
+    box = Mailbox(region, depth=2, frame_bytes=64)
+    theirs = other.Mailbox(other.Region.from_fd(region.fd), depth=2, frame_bytes=64)
+    client = theirs.client()
+    with pytest.raises(Misused, match=f"process {os.getpid()} is the client of this mailbox and lives"):
+        box.client()
+    del client
+    box.client()
+
+
 def test_a_forked_child_may_not_use_its_parents_client_and_the_parent_goes_on(fork: Fork) -> None:
     box = mailbox(depth=2)
     client, server = box.client(), box.server()
@@ -413,6 +453,7 @@ def test_a_forked_child_may_not_use_its_parents_client_and_the_parent_goes_on(fo
             server.reply,
             notifier.arm,
             notifier.clear,
+            client.notifier,
         ):
             with pytest.raises(Misused, match=f"belongs to process {os.getppid()}"):
                 use()

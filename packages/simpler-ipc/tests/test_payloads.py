@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 from collections.abc import Callable
 
 import numpy as np
 import pytest
-from simpler_ipc import TASK, Corrupted, HeapRing, HeapRingFull, Mailbox, Peer, Region, WaitTimeout
+from simpler_ipc import (
+    SHUTDOWN,
+    TASK,
+    Corrupted,
+    HeapRing,
+    HeapRingFull,
+    Mailbox,
+    Peer,
+    PeerDied,
+    Region,
+    WaitTimeout,
+)
 
 Fork = Callable[..., Peer]
 
@@ -67,6 +80,39 @@ def test_a_block_stays_until_the_server_is_done_with_it_though_its_caller_gave_u
         server.recv(0)  # it was taken back in time
     assert client.poll() is None
     assert ring.live == 0
+
+
+def test_a_call_that_waits_for_space_takes_the_late_replies_that_give_it_back(fork: Fork) -> None:
+    box, ring = mailbox(depth=4), heap(8192)
+    client, server = box.client(), box.server()
+    for _ in range(2):
+        child = fork(signal.pause)
+        client.watch(child)
+
+        def end_the_call(child: Peer = child) -> None:
+            server.recv()
+            child.kill()
+
+        ending = threading.Thread(target=end_the_call)
+        ending.start()
+        with pytest.raises(PeerDied):
+            client.call_large(ring, TASK, b"x" * 4096)
+        ending.join()
+        client.forget(child)
+    assert ring.live == 2
+    with pytest.raises(HeapRingFull):
+        client.call_large(ring, TASK, b"x" * 8192, timeout=0.05)
+
+    def answer() -> None:
+        server.reply()
+        server.reply()
+        server.serve(lambda request: bytes(ring.received(request).payload[:1]))
+
+    serving = threading.Thread(target=answer)
+    serving.start()
+    assert client.call_large(ring, TASK, b"y" * 8192).payload == b"y"
+    client.send(SHUTDOWN, b"")
+    serving.join()
 
 
 def test_a_request_that_is_no_reference_to_a_live_block_is_refused() -> None:

@@ -38,6 +38,11 @@ impl MailboxClient {
         }
     }
 
+    /// Whether requests without a reply yet refer to blocks.
+    pub(crate) fn holds_blocks(&self) -> bool {
+        self.calls.iter().any(|call| call.block.is_some() && call.reply.is_none())
+    }
+
     /// The reply to a call, if it is there. Replies that come before it are put where they belong.
     ///
     /// # Errors

@@ -161,7 +161,7 @@ impl Mailbox {
     ///
     /// # Errors
     /// [`Error::Misused`] if a client lives already, in this process or in another, or if its process cannot be looked for
-    /// from here (another pid namespace); [`Error::Corrupted`]; [`Error::Os`].
+    /// from here (another pid or time namespace); [`Error::Corrupted`]; [`Error::Os`].
     pub fn client(&self, doorbell: Option<&Doorbell>) -> Result<MailboxClient> {
         MailboxClient::new(self.0.clone(), doorbell)
     }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::Lane;
 use crate::error::{Error, Result};
-use crate::identity::{self, Identity};
+use crate::identity::{self, Identity, Maker};
 use crate::protocol::lane::{LaneHeader, Waiting};
 use crate::protocol::owner::{Owner, Refusal};
 use crate::sys;
@@ -46,10 +46,9 @@ impl fmt::Display for Role {
 }
 
 /// The sides that objects of this process have (region, offset, role), and the process that claimed them: in a forked
-/// child those of the parent stand here as well. To the lane, a program that the process has replaced itself by (exec) is
-/// the one before; this tells that nothing is left of what that one had. And the lane is the peer's to write: whatever it
-/// says, this process has no side twice.
-pub(crate) type Held = BTreeMap<(u64, usize, Role), Identity>;
+/// child those of the parent stand here as well. The lane is the peer's to write: whatever it says, this process has no side
+/// twice. (What another copy of this library in this process has, the lane alone tells.)
+pub(crate) type Held = BTreeMap<(u64, usize, Role), Maker>;
 pub(crate) static HELD: Mutex<Held> = Mutex::new(BTreeMap::new());
 
 fn held() -> MutexGuard<'static, Held> {
@@ -62,33 +61,36 @@ pub(super) struct Side {
     lane: Arc<Lane>,
     role: Role,
     own: Identity,
+    maker: Maker,
     follows_dead: bool,
 }
 
 impl Side {
     pub(super) fn claim(lane: &Arc<Lane>, role: Role) -> Result<Self> {
-        let (own, namespace) = (identity::own()?, sys::own_pid_namespace()?);
+        let (own, namespace) = (identity::own()?, sys::own_namespace()?);
+        let maker = Maker::here();
         // Locked until all is settled: threads of this process come one after another.
         let mut held = held();
-        if held.get(&place(lane, role)) == Some(&own) {
+        if held.get(&place(lane, role)) == Some(&maker) {
             return Err(Error::Misused(format!(
                 "this process ({}) has a {role} of this mailbox already: use that one, or let go of it and of what it has \
                  claimed first",
-                own.pid
+                own.pid()
             )));
         }
-        let is_gone = |owner| if owner == own { Ok(true) } else { identity::is_gone(owner) };
+        let is_gone = |owner: Identity| Ok(owner.is_other_program_of(own) || identity::is_gone(owner)?);
         match owner(lane, role).claim(own, namespace, is_gone)? {
             Ok(dead) => {
-                held.insert(place(lane, role), own);
-                Ok(Side { lane: lane.clone(), role, own, follows_dead: dead.is_some() })
+                held.insert(place(lane, role), maker);
+                Ok(Side { lane: lane.clone(), role, own, maker, follows_dead: dead.is_some() })
             }
-            Err(Refusal::Taken(Identity { pid, .. })) => Err(Error::Misused(format!(
-                "process {pid} is the {role} of this mailbox and lives: it has one at a time; end that process first, \
-                 or make another mailbox"
+            Err(Refusal::Taken(owner)) => Err(Error::Misused(format!(
+                "process {} is the {role} of this mailbox and lives: it has one at a time; end that process first, \
+                 or make another mailbox",
+                owner.pid()
             ))),
             Err(Refusal::Elsewhere) => Err(Error::Misused(format!(
-                "the {role} of this mailbox belongs to processes of another pid namespace, where this process cannot \
+                "the {role} of this mailbox belongs to processes of another pid or time namespace, where this process cannot \
                  look for them: make another mailbox"
             ))),
         }
@@ -107,7 +109,7 @@ impl Side {
     /// An error in a child that was forked since: the side is the parent's.
     #[inline]
     pub(super) fn check(&self) -> Result<()> {
-        match self.own.pid == sys::current_pid() {
+        match self.maker.is_here() {
             true => Ok(()),
             false => Err(self.inherited()),
         }
@@ -115,12 +117,13 @@ impl Side {
 
     #[cold]
     fn inherited(&self) -> Error {
-        inherited(&format!("{} of a mailbox", self.role), self.own.pid)
+        inherited(&format!("{} of a mailbox", self.role), self.maker)
     }
 }
 
 /// The error of an object that belongs to the process that this one was forked from.
-pub(crate) fn inherited(what: &str, pid: i32) -> Error {
+pub(crate) fn inherited(what: &str, maker: Maker) -> Error {
+    let pid = maker.pid();
     Error::Misused(format!(
         "this {what} belongs to process {pid}, which made it before this process was forked: leave it to that one, and \
          make another here"
@@ -129,7 +132,7 @@ pub(crate) fn inherited(what: &str, pid: i32) -> Error {
 
 impl Drop for Side {
     fn drop(&mut self) {
-        if self.own.pid == sys::current_pid() {
+        if self.maker.is_here() {
             let mut held = held();
             owner(&self.lane, self.role).release(self.own);
             held.remove(&place(&self.lane, self.role));

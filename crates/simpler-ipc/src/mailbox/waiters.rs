@@ -33,7 +33,7 @@ impl LaneWaiter {
     fn check_here(&self) -> Result<()> {
         match self.watched.is_here() {
             true => Ok(()),
-            false => Err(inherited(&format!("{} of a mailbox", self.role), self.watched.pid())),
+            false => Err(inherited(&format!("{} of a mailbox", self.role), self.watched.maker())),
         }
     }
 
@@ -59,7 +59,7 @@ pub struct ReplyWaiter {
 }
 
 impl ReplyWaiter {
-    pub(super) fn check_here(&self) -> Result<()> {
+    pub(crate) fn check_here(&self) -> Result<()> {
         self.waiter.check_here()
     }
 

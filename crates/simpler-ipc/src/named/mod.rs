@@ -15,7 +15,7 @@ use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
-use crate::identity::{self, Identity};
+use crate::identity::{self, Identity, Maker};
 use crate::sys;
 use record::Flaw;
 pub use record::Record;
@@ -79,15 +79,15 @@ enum Owner {
 
 fn owner(record: &Record) -> Result<Owner> {
     let pid = record.pid;
-    if record.pid_namespace != sys::pid_namespace()? {
+    if record.namespace != sys::namespace_of_proc()? {
         return Ok(Owner::Unknown(
-            "its owner lives in another pid namespace, where this process cannot look for it; hand the region's file \
+            "its owner lives in another pid or time namespace, where this process cannot look for it; hand the region's file \
              descriptor over a socket instead"
                 .to_owned(),
         ));
     }
     let gone = || Ok(Owner::Gone(format!("its owner, process {pid}, has ended")));
-    if identity::is_gone(Identity { pid, start_time: record.start_time })? {
+    if identity::is_gone(Identity::new(pid, record.start_time, 0))? {
         return gone();
     }
     Ok(match sys::memory_of(pid, record.fd, record.identity)? {
@@ -112,18 +112,21 @@ fn read(file: &sys::NameFile) -> Result<std::result::Result<Record, Flaw>> {
 
 /// A name that this process gave to memory of its own, until this is dropped. A forked child's copy does nothing.
 #[derive(Debug)]
-pub(crate) struct OwnedName(Option<Record>);
+pub(crate) struct OwnedName {
+    record: Option<Record>,
+    maker: Maker,
+}
 
 impl OwnedName {
     /// Gives memory a name, if no living process has given it to other memory.
     pub fn publish(name: &str, memory: i32, identity: u64, nbytes: usize, pause: Pause<'_>) -> Result<Self> {
         check_name(name)?;
         let pid = sys::current_pid();
-        let pid_namespace = sys::pid_namespace()?;
+        let namespace = sys::namespace_of_proc()?;
         let start_time = sys::process_start_time(pid)?
             .ok_or(Error::UnsupportedPlatform { what: "a named region", needs: "/proc" })?;
         let nbytes = nbytes as u64;
-        let record = Record { name: name.to_owned(), nbytes, identity, pid, fd: memory, start_time, pid_namespace };
+        let record = Record { name: name.to_owned(), nbytes, identity, pid, fd: memory, start_time, namespace };
         let Some(file) = lock(name, true, pause)? else { return Err(unusable(name, "its file cannot be made")) };
         match read(&file)? {
             Ok(before) => match owner(&before)? {
@@ -139,12 +142,12 @@ impl OwnedName {
             file.unlink()?;
             return Err(error);
         }
-        Ok(OwnedName(Some(record)))
+        Ok(OwnedName { record: Some(record), maker: Maker::here() })
     }
 
     /// Takes the name away, if it is this process's and still its own.
     pub fn release(&mut self, pause: Pause<'_>) -> Result<()> {
-        let Some(record) = self.0.take().filter(|record| record.pid == sys::current_pid()) else { return Ok(()) };
+        let Some(record) = self.record.take().filter(|_| self.maker.is_here()) else { return Ok(()) };
         let Some(file) = lock(&record.name, false, pause)? else { return Ok(()) };
         if read(&file)?.is_ok_and(|found| found == record) {
             file.unlink()?;

@@ -10,7 +10,7 @@
 //! | 32–35 | the owner's process id |
 //! | 36–39 | the owner's file descriptor of the memory |
 //! | 40–47 | when the owner started, in clock ticks since boot |
-//! | 48–55 | the owner's pid namespace, in which its id means it |
+//! | 48–55 | the owner's pid namespace, in which its id means it (lower half), and time namespace, for its start (upper) |
 //! | 56–57 | bytes of the name |
 //! | 58–263 | the name, then zeros |
 //! | 264–271 | FNV-1a of all bytes before |
@@ -46,8 +46,8 @@ pub struct Record {
     pub fd: i32,
     /// When the owner started, in clock ticks since boot.
     pub start_time: u64,
-    /// The owner's pid namespace.
-    pub pid_namespace: u64,
+    /// The owner's pid and time namespaces, as one word.
+    pub namespace: u64,
 }
 
 /// Why bytes are no record.
@@ -107,7 +107,7 @@ impl Record {
         put(32, &self.pid.to_le_bytes());
         put(36, &self.fd.to_le_bytes());
         put(40, &self.start_time.to_le_bytes());
-        put(48, &self.pid_namespace.to_le_bytes());
+        put(48, &self.namespace.to_le_bytes());
         put(56, &(name.len() as u16).to_le_bytes());
         put(NAME_AT, name);
         let sum = checksum(&bytes[..CHECKSUM_AT]);
@@ -147,7 +147,7 @@ impl Record {
             pid: i32::from_le_bytes(field(bytes, 32)),
             fd: i32::from_le_bytes(field(bytes, 36)),
             start_time: u64::from_le_bytes(field(bytes, 40)),
-            pid_namespace: u64::from_le_bytes(field(bytes, 48)),
+            namespace: u64::from_le_bytes(field(bytes, 48)),
         };
         let flaws = [
             (u32::from_le_bytes(field(bytes, 12)) != 0, "flags of which this version knows none"),
@@ -175,7 +175,7 @@ mod tests {
             pid: 4242,
             fd: 9,
             start_time: 123_456,
-            pid_namespace: 4_026_531_836,
+            namespace: 4_026_531_836,
         }
     }
 

@@ -1,48 +1,78 @@
 //! The owner: which process has one side of a lane.
 //!
-//! A process is known by its id and by when it started, both in one word, so that a side changes hands by one
-//! compare-exchange: of any number of successors one gets it, and a process killed at any moment either owns the side, and
-//! is seen to be dead, or does not.
+//! A process is known by its id, by when it started and by the program it runs, all in one word, so that a side changes hands
+//! by one compare-exchange: of any number of successors one gets it, and a process killed at any moment either owns the side,
+//! and is seen to be dead, or does not.
 //!
-//! An id means something in its pid namespace only. The namespace stands in a word of its own that is set once, before
-//! the first owner: from then on every owner is of that namespace, so whoever comes there may judge the one before, and
-//! whoever comes from elsewhere is refused. (A namespace that could change would have to change together with the owner.)
+//! An id means something in its pid namespace only, and a start in its time namespace. These namespaces stand in a word of
+//! their own that is set once, before the first owner: from then on every owner is of them, so whoever comes there may judge
+//! the one before, and whoever comes from elsewhere is refused. (Namespaces that could change would have to change together
+//! with the owner.)
 
 use super::sync::{AtomicU64, Ordering};
 use crate::error::{Error, Result};
 
-/// A process: its id, and when it started, which no later process with its id has in common with it.
+/// A process, and what it runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Identity {
-    /// Its process id.
-    pub pid: i32,
-    /// When it started, in clock ticks since boot; 0 if that cannot be told.
-    pub start_time: u64,
-}
+pub struct Identity(u64);
 
-/// Linux gives out no larger process ids, whatever it is told. The rest holds a thousand years of start times.
+/// Linux gives out no larger process ids, whatever it is told.
 const PID_BITS: u32 = 22;
+/// The last bits of when it started, in clock ticks since boot: they are the same a week later. A later process with its id
+/// that started in the very tick of another week is taken for it: it would have to die first.
+const START_BITS: u32 = 26;
 
 impl Identity {
-    fn word(self) -> u64 {
-        self.start_time << PID_BITS | self.pid as u64 & ((1 << PID_BITS) - 1)
+    /// Process `pid`, which started in the tick `start_time` since boot (0: it cannot be told) and runs a program that has
+    /// that number ([`sys::own_program`](crate::sys)).
+    pub fn new(pid: i32, start_time: u64, program: u16) -> Self {
+        let start = start_time & ((1 << START_BITS) - 1);
+        let pid = pid as u64 & ((1 << PID_BITS) - 1);
+        Identity(u64::from(program) << (PID_BITS + START_BITS) | start << PID_BITS | pid)
     }
 
     fn of(word: u64) -> Result<Self> {
-        match (word & ((1 << PID_BITS) - 1)) as i32 {
-            0 => Err(Error::Corrupted(format!("the side of a mailbox has an impossible owner ({word:#x})"))),
-            pid => Ok(Identity { pid, start_time: word >> PID_BITS }),
+        match Identity(word) {
+            impossible if impossible.pid() == 0 => {
+                Err(Error::Corrupted(format!("the side of a mailbox has an impossible owner ({word:#x})")))
+            }
+            process => Ok(process),
         }
+    }
+
+    /// Its process id.
+    pub fn pid(self) -> i32 {
+        (self.0 & ((1 << PID_BITS) - 1)) as i32
+    }
+
+    fn start(self) -> u64 {
+        self.0 >> PID_BITS & ((1 << START_BITS) - 1)
+    }
+
+    /// Whether it is known when it started.
+    pub fn has_start(self) -> bool {
+        self.start() != 0
+    }
+
+    /// Whether it can be a process that started then.
+    pub fn may_have_started(self, start_time: u64) -> bool {
+        self.start() == start_time & ((1 << START_BITS) - 1)
+    }
+
+    /// Whether `other` is the same process with another program: one of the two has been replaced by the other (exec).
+    pub fn is_other_program_of(self, other: Self) -> bool {
+        let process = (1 << (PID_BITS + START_BITS)) - 1;
+        self.0 & process == other.0 & process && self != other
     }
 }
 
-/// The pid namespace in which ids in shared memory are counted: that of whoever first asks to be admitted.
+/// The namespaces in which ids and start times in shared memory are counted: those of whoever first asks to be admitted.
 #[repr(C)]
 #[derive(Debug, Default)]
 pub struct Namespace(AtomicU64);
 
 impl Namespace {
-    /// Whether ids are counted in the namespace `own`.
+    /// Whether they are counted in the namespaces `own`, as one word.
     pub fn admits(&self, own: u64) -> bool {
         match self.0.compare_exchange(0, own, Ordering::AcqRel, Ordering::Acquire) {
             Ok(_) => true,
@@ -56,7 +86,7 @@ impl Namespace {
 pub enum Refusal {
     /// Its owner lives.
     Taken(Identity),
-    /// Its owners are of another pid namespace.
+    /// Its owners are of another pid or time namespace.
     Elsewhere,
 }
 
@@ -72,7 +102,7 @@ pub struct Owner {
 const ATTEMPTS: u32 = 16;
 
 impl Owner {
-    /// Makes `own`, of that pid namespace, the owner, if there is none or `is_gone` says so of the one there is: that one,
+    /// Makes `own`, of that namespace, the owner, if there is none or `is_gone` says so of the one there is: that one,
     /// which did not come to the end of what it was doing.
     ///
     /// # Errors
@@ -96,7 +126,7 @@ impl Owner {
             }
             // Acquire: what the one before did in the lane is seen. Only a dead process's word can be what it was: no
             // living one has its id and its start.
-            match self.word.compare_exchange(found, own.word(), Ordering::AcqRel, Ordering::Acquire) {
+            match self.word.compare_exchange(found, own.0, Ordering::AcqRel, Ordering::Acquire) {
                 Ok(_) => return Ok(Ok(before)),
                 Err(other) => found = other,
             }
@@ -107,6 +137,6 @@ impl Owner {
     /// `own` is done with the side. Nothing happens if it was not the owner.
     pub fn release(&self, own: Identity) {
         // As a release operation it comes after all that this process did in the lane.
-        let _ = self.word.compare_exchange(own.word(), 0, Ordering::Release, Ordering::Relaxed);
+        let _ = self.word.compare_exchange(own.0, 0, Ordering::Release, Ordering::Relaxed);
     }
 }

@@ -227,7 +227,7 @@ impl<'a> Ring<'a> {
         Some(allocating)
     }
 
-    /// In which pid namespace the processes that allocate, and those that poison, are counted.
+    /// In which pid and time namespaces the processes that allocate, and those that poison, are counted.
     pub fn namespace(&self) -> &'a Namespace {
         &self.control.allocator.namespace
     }

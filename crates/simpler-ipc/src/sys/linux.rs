@@ -4,10 +4,9 @@ use std::ffi::{c_void, CStr};
 use std::io;
 use std::mem::{ManuallyDrop, MaybeUninit};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::MetadataExt;
 use std::panic::{self, AssertUnwindSafe};
 use std::ptr::{self, NonNull};
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU8, Ordering};
 use std::time::Duration;
 
 use rustix::event::{eventfd, poll, EventfdFlags, PollFd, PollFlags};
@@ -226,93 +225,9 @@ pub fn leave_cpu() {
     there.join();
 }
 
-/// What is known of this process, until a fork: 0 is not known yet.
-static PID: AtomicI32 = AtomicI32::new(0);
-static START_TIME: AtomicU64 = AtomicU64::new(0);
-static PID_NAMESPACE: AtomicU64 = AtomicU64::new(0);
-/// Whether forks are told of: without that nothing may be remembered.
-static FORKS_KNOWN: AtomicBool = AtomicBool::new(false);
-
-extern "C" fn before_fork() {
-    crate::forks::before();
-}
-
-extern "C" fn after_fork_in_parent() {
-    crate::forks::after();
-}
-
-extern "C" fn after_fork_in_child() {
-    PID.store(0, Ordering::Relaxed);
-    START_TIME.store(0, Ordering::Relaxed);
-    PID_NAMESPACE.store(0, Ordering::Relaxed);
-    crate::forks::after();
-}
-
-extern "C" fn register_fork_handlers() {
-    // SAFETY: the handlers are there as long as this library, which is told of forks for as long as it is loaded.
-    let refused =
-        unsafe { libc::pthread_atfork(Some(before_fork), Some(after_fork_in_parent), Some(after_fork_in_child)) };
-    FORKS_KNOWN.store(refused == 0, Ordering::Relaxed);
-}
-
-/// Called when the library is loaded. Registering later would need a lock, which a fork in that moment would copy held.
-#[used]
-#[link_section = ".init_array"]
-static AT_LOAD: extern "C" fn() = register_fork_handlers;
-
-/// This process. Asked by every call (is this object this process's?), so remembered until a fork.
-#[inline]
-pub fn current_pid() -> i32 {
-    match PID.load(Ordering::Relaxed) {
-        0 => ask_pid(),
-        pid => pid,
-    }
-}
-
-#[cold]
-fn ask_pid() -> i32 {
-    let pid = rustix::process::getpid().as_raw_nonzero().get();
-    if FORKS_KNOWN.load(Ordering::Relaxed) {
-        PID.store(pid, Ordering::Relaxed);
-    }
-    pid
-}
-
-/// What `ask` answers, remembered until a fork.
-fn remembered(place: &AtomicU64, ask: impl FnOnce() -> Result<u64>) -> Result<u64> {
-    match place.load(Ordering::Relaxed) {
-        0 => {
-            let answer = ask()?;
-            if FORKS_KNOWN.load(Ordering::Relaxed) {
-                place.store(answer, Ordering::Relaxed);
-            }
-            Ok(answer)
-        }
-        known => Ok(known),
-    }
-}
-
-/// When this process started, in clock ticks since boot; 0 where there is no /proc of its pid namespace to tell.
-pub fn own_start_time() -> Result<u64> {
-    remembered(&START_TIME, || match super::proc_is_own() {
-        true => Ok(super::process_start_time(current_pid())?.unwrap_or(0)),
-        false => Ok(0),
-    })
-}
-
-/// In which pid namespace this process is; [`UNKNOWN_NAMESPACE`] where there is no /proc to tell.
-pub fn own_pid_namespace() -> Result<u64> {
-    let path = "/proc/self/ns/pid";
-    remembered(&PID_NAMESPACE, || match std::fs::metadata(path) {
-        Ok(namespace) => Ok(namespace.ino()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(super::UNKNOWN_NAMESPACE),
-        Err(error) => Err(Error::os(format!("looking at {path}"), error)),
-    })
-}
-
 /// Whether this is the thread that the process began with: the one the kernel prefers to give signals to.
 pub fn on_main_thread() -> bool {
-    rustix::thread::gettid().as_raw_nonzero().get() == current_pid()
+    rustix::thread::gettid().as_raw_nonzero().get() == super::current_pid()
 }
 
 /// Ends this process now, without running anything of it.
@@ -433,7 +348,7 @@ impl AsFd for Nudge {
 #[derive(Debug)]
 pub struct Thread {
     id: libc::pthread_t,
-    pid: i32,
+    generation: u64,
     name: &'static CStr,
 }
 
@@ -483,7 +398,7 @@ impl Thread {
         let id = unsafe { id.assume_init() };
         // SAFETY: the thread is neither joined nor detached, so its id means it. A thread without a name works as well.
         unsafe { libc::pthread_setname_np(id, name.as_ptr()) };
-        Ok(Thread { id, pid: current_pid(), name })
+        Ok(Thread { id, generation: super::generation(), name })
     }
 
     /// Waits for its end.
@@ -500,7 +415,7 @@ impl Thread {
 impl Drop for Thread {
     fn drop(&mut self) {
         // In a forked child there is no such thread.
-        if self.pid == current_pid() {
+        if self.generation == super::generation() {
             // SAFETY: as in `spawn`; it is used up here.
             unsafe { libc::pthread_detach(self.id) };
         }
@@ -511,6 +426,7 @@ impl Drop for Thread {
 mod tests {
     use super::*;
     use rustix::thread::CpuSet;
+    use std::sync::atomic::AtomicBool;
 
     /// Twenty moves to come or more, of a thread beside one that has its CPU busy; what is done meanwhile.
     fn while_moving(meanwhile: impl FnOnce(Pid, &AtomicU32)) -> (u32, u32) {

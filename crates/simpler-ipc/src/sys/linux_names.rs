@@ -177,12 +177,12 @@ pub fn proc_is_own() -> bool {
     fs::read_link("/proc/self").is_ok_and(|own| own.to_str() == Some(&super::current_pid().to_string()))
 }
 
-/// The pid namespace of this process, if /proc is of the same.
-pub fn pid_namespace() -> Result<u64> {
+/// The namespaces of this process ([`own_namespace`](super::own_namespace)), if /proc is of the same.
+pub fn namespace_of_proc() -> Result<u64> {
     if !proc_is_own() {
         return Err(Error::UnsupportedPlatform { what: "a named region", needs: "/proc of its own pid namespace" });
     }
-    super::own_pid_namespace()
+    super::own_namespace()
 }
 
 /// A descriptor of another process, as far as it is the memory looked for.

@@ -7,15 +7,19 @@ mod linux;
 #[cfg(target_os = "linux")]
 mod linux_names;
 #[cfg(target_os = "linux")]
+mod linux_process;
+#[cfg(target_os = "linux")]
 pub use linux::*;
 #[cfg(target_os = "linux")]
 pub use linux_names::*;
+#[cfg(target_os = "linux")]
+pub use linux_process::*;
 
 #[cfg(not(target_os = "linux"))]
 mod unsupported;
 #[cfg(not(target_os = "linux"))]
 pub use unsupported::*;
 
-/// What stands for a pid namespace that cannot be told. Its inode is no namespace's.
+/// What stands for namespaces that cannot be told. It is no namespace's inode.
 #[cfg(target_os = "linux")]
 pub const UNKNOWN_NAMESPACE: u64 = 1;

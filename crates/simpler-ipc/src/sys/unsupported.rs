@@ -65,6 +65,14 @@ pub fn preemptions() -> u32 {
 
 pub fn leave_cpu() {}
 
+pub fn generation() -> u64 {
+    u64::from(std::process::id())
+}
+
+pub fn own_program() -> u16 {
+    0
+}
+
 pub fn current_pid() -> i32 {
     std::process::id() as i32
 }
@@ -73,7 +81,7 @@ pub fn own_start_time() -> Result<u64> {
     unsupported("a mailbox")
 }
 
-pub fn own_pid_namespace() -> Result<u64> {
+pub fn own_namespace() -> Result<u64> {
     unsupported("a mailbox")
 }
 
@@ -196,7 +204,7 @@ pub fn proc_is_own() -> bool {
     false
 }
 
-pub fn pid_namespace() -> Result<u64> {
+pub fn namespace_of_proc() -> Result<u64> {
     unsupported("a named region")
 }
 

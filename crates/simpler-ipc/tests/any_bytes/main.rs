@@ -45,7 +45,7 @@ proptest! {
         name in "[A-Za-z0-9._-]{1,200}",
         changes in vec((0usize..272, any::<u8>()), 0..4),
     ) {
-        let record = Record { name, nbytes, identity, pid, fd, start_time, pid_namespace: start_time };
+        let record = Record { name, nbytes, identity, pid, fd, start_time, namespace: start_time };
         let mut bytes = record.encode();
         exercise::record(&bytes);
         for (at, byte) in changes {

@@ -18,7 +18,7 @@ use crate::{model, model_with, read, wait, wake, write};
 const NAMESPACE: u64 = 7;
 
 fn process(pid: i32) -> Identity {
-    Identity { pid, start_time: 5 }
+    Identity::new(pid, 5, 0)
 }
 
 /// A side, and what only its owner touches: loom fails the test if two do.

@@ -290,8 +290,9 @@ class MailboxClient:
         """As `call`, of a payload that may be larger than a frame: it goes through a block of `ring`, from which this
         process allocates; `ring.received(request)` on the other side. A frame has 24 bytes at least.
 
-        The block is released after the reply; if the call gives up, when the reply comes that nobody waits for. Raises
-        HeapRingFull if no space comes free in time, and as `call`.
+        The block is released after the reply; if the call gives up, when the reply comes that nobody waits for. Late
+        replies to earlier calls are taken while it waits for space: they give theirs back. Raises HeapRingFull if no
+        space comes free in time, and as `call`.
         """
 
     def acall(self, kind: int, payload: Buffer, timeout: float | None = None) -> Coroutine[Any, Any, Reply]:
@@ -358,7 +359,10 @@ class MailboxClient:
         """Instead of the second: cancel the request, or drop its reply when it comes."""
 
     def notifier(self) -> Notifier:
-        """A file descriptor for event loops that wait for replies."""
+        """A file descriptor for event loops that wait for replies.
+
+        Raises Misused in a forked child, which has inherited the client.
+        """
 
     def watch(self, peer: Peer) -> None:
         """From now on waits end with PeerDied as soon as `peer` is gone and no reply is left."""
@@ -617,6 +621,9 @@ class HeapRing:
         For those who hold blocks: what they hold stays live when they die.
         """
 
+    def forget(self, peer: Peer) -> None:
+        """End that: when nothing is left of what it held. Nothing happens if it is not watched."""
+
     def alloc(self, nbytes: int, timeout: float | None = 0.0) -> int:
         """The address of a new block, a multiple of the alignment. When full, waits for space up to `timeout`.
 
@@ -625,8 +632,8 @@ class HeapRing:
         ended, and finds all blocks as they were.
 
         Raises HeapRingFull, PeerDied if a watched peer is gone; Misused if another process allocates here, or the
-        ring's processes are of another pid namespace; IpcError if something wrote to the block's bytes after they were
-        released (once, in a ring that poisons).
+        ring's processes are of another pid or time namespace; IpcError if something wrote to the block's bytes after
+        they were released (once, in a ring that poisons).
         """
 
     def received(self, request: Request) -> Request:
