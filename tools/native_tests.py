@@ -55,7 +55,9 @@ def run(*command: str | Path, **environment: str) -> None:
 
 
 def rust() -> None:
-    counts = {"SIMPLER_IPC_KILLS": "10000", "SIMPLER_IPC_FORKS": "10000"} if ALL else {"SIMPLER_IPC_KILLS": "2000"}
+    counts = {"SIMPLER_IPC_KILLS": "2000"}
+    if ALL:
+        counts = {"SIMPLER_IPC_KILLS": "10000", "SIMPLER_IPC_FORKS": "10000", "PROPTEST_CASES": "2000"}
     unsaid = {name: count for name, count in counts.items() if name not in os.environ}
     # The bindings are tested from Python; compiling them here would compile PyO3 once more.
     run("cargo", "test", "--manifest-path", MANIFEST, "-p", "simpler-ipc", **unsaid)
