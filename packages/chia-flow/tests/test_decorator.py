@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import abc
+import asyncio
 import copy
 import functools
 import inspect
 import pickle
 import typing
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 import ray
 from chia.base.ChiaFunction import ChiaCallRemote, ChiaFunction, ChiaNode
-from chia.errors import InstanceMissing, NodeError
+from chia.errors import InstanceMissing, NodeError, OptionError
 
 
 @ChiaFunction(num_cpus=2)
@@ -84,6 +86,16 @@ def test_a_method_looks_bound_on_an_instance() -> None:
     assert counter.count.__doc__ == "Count on."
     assert counter.count == counter.count
     assert counter.count != Counter(1).count
+
+
+def test_what_dispatches_shows_name_docstring_and_signature_of_the_function() -> None:
+    for shown in (scaled.chia_remote_blocking, scaled.options(num_cpus=1), scaled.options().chia_remote_blocking):
+        assert inspect.signature(shown) == inspect.signature(scaled.__wrapped__)
+        assert (shown.__name__, shown.__doc__) == ("scaled", "Scale a value.")
+        assert typing.get_type_hints(shown)["by"] is float
+    for bound in (Counter(1).count.chia_remote_blocking, Counter(1).count.options().chia_remote_blocking):
+        assert list(inspect.signature(bound).parameters) == ["steps"]
+        assert bound.__doc__ == "Count on."
 
 
 def test_the_text_of_a_node_names_function_and_options() -> None:
@@ -213,11 +225,27 @@ def test_a_wrong_option_is_refused_at_the_override(options: dict[str, Any]) -> N
     assert "scaled" in caught.value.__notes__[0]
 
 
-def test_async_functions_are_refused() -> None:
-    with pytest.raises(NodeError, match=r"fetch is async.*asyncio\.run"):
+def test_a_wrong_option_gets_the_nearest_name() -> None:
+    with pytest.raises(OptionError, match=r"resorces is no option of a Ray task: did you mean resources\?"):
+        ChiaFunction(resorces={"fpga": 1})(abs_of)
+    with pytest.raises(OptionError, match=r"quux is no option of a Ray task: there are: .*num_cpus"):
+        scaled.options(quux=1)
 
-        @ChiaFunction
-        async def fetch() -> None: ...
+
+def test_an_async_node_called_here_is_a_coroutine_or_an_async_generator() -> None:
+    @ChiaFunction
+    async def fetch(value: int) -> int:
+        return value
+
+    @ChiaFunction
+    async def count(n: int) -> AsyncIterator[int]:
+        for number in range(n):
+            yield number
+
+    async def main() -> tuple[int, list[int]]:
+        return await fetch(3), [number async for number in count(2)]
+
+    assert asyncio.run(main()) == (3, [0, 1])
 
 
 @pytest.mark.parametrize("kind", [staticmethod, classmethod])
@@ -273,12 +301,7 @@ def test_an_argument_may_be_named_self() -> None:
 
 @pytest.mark.usefixtures("no_ray")
 def test_a_forgotten_instance_is_named_before_ray_is_asked() -> None:
-    counter = Counter(1)
-    for dispatch in (
-        counter.count.chia_remote,
-        Counter.count.chia_remote,
-        counter.count.options(num_cpus=1).chia_remote,
-    ):
+    for dispatch in (Counter.count.chia_remote, Counter.count.options(num_cpus=1).chia_remote):
         with pytest.raises(
             InstanceMissing, match=r"Counter.count.*instance as its first argument.*count.chia_remote\(node"
         ):
@@ -286,4 +309,4 @@ def test_a_forgotten_instance_is_named_before_ray_is_asked() -> None:
         with pytest.raises(InstanceMissing, match="not int"):
             dispatch(3)
     with pytest.raises(InstanceMissing, match="instance"):
-        Slotted(2).doubled.chia_remote_blocking()
+        Slotted.doubled.chia_remote_blocking()

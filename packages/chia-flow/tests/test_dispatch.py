@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
+import itertools
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import ray
-from chia.base.ChiaFunction import ChiaCallRemote, ChiaFunction, get
-from chia.errors import NothingToWaitFor
+from chia.base.ChiaFunction import ChiaCallRemote, ChiaFunction, chia_actor, get
+from chia.errors import NodeError, NothingToWaitFor
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 pytestmark = [pytest.mark.xdist_group("ray"), pytest.mark.usefixtures("cluster")]
@@ -71,6 +75,117 @@ def test_a_reference_inside_a_container_stays_a_reference() -> None:
         return [type(value).__name__ for value in values]
 
     assert kind.chia_remote_blocking([1, add.chia_remote(1)]) == ["int", "ObjectRef"]
+
+
+@ChiaFunction(deep_refs=True)
+def flattened(values: Any, **named: Any) -> list[Any]:
+    found: list[Any] = []
+    for value in (values, *named.values()):
+        if isinstance(value, dict):
+            found += flattened(list(value.values()))
+        elif isinstance(value, (list, tuple, set)):
+            for item in value:
+                found += flattened(item)
+        else:
+            found.append(value)
+    return found
+
+
+def test_references_inside_containers_arrive_as_values_where_that_is_asked_for() -> None:
+    def nested() -> dict[str, Any]:
+        one = add.chia_remote(0)
+        return {"a": [one, (add.chia_remote(1), 3)], "b": {add.chia_remote(3)}, "c": {"d": one}}
+
+    assert flattened.chia_remote_blocking(nested(), more=[add.chia_remote(4)]) == [1, 2, 3, 4, 1, 5]
+    assert flattened(nested(), more=[add.chia_remote(4)]) == [1, 2, 3, 4, 1, 5]
+    plain = [1, [2]]
+    assert ChiaFunction(deep_refs=True)(lambda value: value)(plain) is plain, "nothing to replace, nothing copied"
+
+
+def test_a_direct_call_gets_values_for_references_at_top_level_and_leaves_the_others() -> None:
+    one = add.chia_remote(0)
+    assert add(one, b=one) == 2
+    assert ChiaFunction(lambda values: values)([one]) == [one]
+
+
+def test_async_functions_and_generators_run_on_workers() -> None:
+    @ChiaFunction
+    async def slow(value: int) -> int:
+        await asyncio.sleep(0)
+        return value + await asyncio.to_thread(int, "1")
+
+    @ChiaFunction
+    async def count(n: int) -> AsyncIterator[int]:
+        for number in range(n):
+            await asyncio.sleep(0)
+            yield number
+        if n > 2:
+            raise ValueError("too many")
+
+    assert slow.chia_remote_blocking(add.chia_remote(1)) == 3
+    assert list(count.chia_remote_blocking(2)) == [0, 1]
+    values = count.chia_remote_blocking(3)
+    assert [next(values) for _ in range(3)] == [0, 1, 2]
+    with pytest.raises(ValueError, match="too many"):
+        next(values)
+    with pytest.raises(StopIteration):
+        next(values)
+
+
+@pytest.mark.parametrize("end", ["closed", "collected", "left by an exception"])
+def test_a_blocking_generator_that_is_not_read_to_its_end_cancels_its_task(end: str, tmp_path: Path) -> None:
+    ended = tmp_path / "ended"
+
+    @ChiaFunction
+    def count(path: str) -> Iterator[int]:
+        try:
+            yield from itertools.count()
+        finally:
+            Path(path).touch()
+
+    values = count.chia_remote_blocking(str(ended))
+    assert next(values) == 0
+    if end == "closed":
+        values.close()
+        assert list(values) == []
+    elif end == "collected":
+        del values
+        gc.collect()
+    else:
+        with pytest.raises(KeyError), values:
+            raise KeyError
+    deadline = time.monotonic() + 60
+    while not ended.exists():
+        assert time.monotonic() < deadline, "the task goes on"
+        time.sleep(0.01)
+
+
+def test_an_actor_is_called_like_a_node() -> None:
+    @ray.remote(num_cpus=0)
+    class Store:
+        def __init__(self) -> None:
+            self.values: dict[str, int] = {}
+
+        def write(self, key: str, value: int) -> int:
+            self.values[key] = value
+            return len(self.values)
+
+        def both(self) -> tuple[int, int]:
+            return 1, 2
+
+    store = chia_actor(Store.remote())
+    assert get(store.write.chia_remote("a", add.chia_remote(1))) == 1
+    assert store.write.chia_remote_blocking("b", value=2) == 2
+    assert get(store.both.options(num_returns=2).chia_remote()) == [1, 2]
+
+    @ChiaFunction
+    def write_from_there(actor: Any) -> int:
+        return actor.write.chia_remote_blocking("c", 3)
+
+    assert write_from_there.chia_remote_blocking(store) == 3
+    ray.kill(store.actor)
+    with pytest.raises(NodeError, match="takes the handle of a Ray actor, not 3"):
+        chia_actor(3)  # type: ignore[arg-type]
 
 
 def test_a_task_waits_for_what_it_depends_on(gate: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -100,6 +101,20 @@ class TestOnAWorker:
         assert list(values) == [0, 1]
         assert log.read_text().split() == ["0", "1", "cleanup"]
 
+    def test_references_among_the_arguments_of_hooks_arrive_as_values(self, log: Path) -> None:
+        @ChiaFunction
+        def name(text: str) -> str:
+            return text
+
+        work.chia_remote_blocking(
+            str(log),
+            _chia_setup=note,
+            _chia_setup_args=(str(log), name.chia_remote("before")),
+            _chia_cleanup=note,
+            _chia_cleanup_args=(str(log), name.chia_remote("after")),
+        )
+        assert log.read_text().split() == ["before", "work", "after"]
+
     def test_arguments_that_do_not_fit_are_refused_at_the_call(self) -> None:
         with pytest.raises(TypeError, match="missing a required argument: 'path'"):
             work.chia_remote(_chia_cleanup=print)
@@ -120,5 +135,39 @@ def test_wrong_hooks_are_refused(hooks: dict[str, Any], message: str) -> None:
 
 @pytest.mark.usefixtures("cluster")
 def test_an_unknown_reserved_keyword_is_refused() -> None:
-    with pytest.raises(HookError, match=r"_chia_tear_down is no keyword.*_chia_cleanup_args"):
-        work.chia_remote("log", _chia_tear_down=print)
+    for call in (work, work.chia_remote):
+        with pytest.raises(HookError, match=r"_chia_tear_down is no keyword.*_chia_cleanup_args"):
+            call("log", _chia_tear_down=print)
+        with pytest.raises(HookError, match="_chia_tag must be a string, not 3"):
+            call("log", _chia_tag=3)
+
+
+def test_the_keywords_do_the_same_in_a_direct_call(log: Path) -> None:
+    hooks: dict[str, Any] = {
+        "_chia_setup": note,
+        "_chia_setup_args": (str(log), "setup"),
+        "_chia_cleanup": note,
+        "_chia_cleanup_args": (str(log), "cleanup"),
+        "_chia_tag": "here",
+    }
+    assert work(str(log), **hooks) == os.getpid()
+    assert list(steps(str(log), **hooks)) == [0, 1]
+    with pytest.raises(ValueError, match="from the function"):
+        broken(str(log), **hooks)
+    assert log.read_text().split() == [
+        *("setup", "work", "cleanup"),
+        *("setup", "0", "1", "cleanup"),
+        *("setup", "broken", "cleanup"),
+    ]
+
+
+def test_async_nodes_have_hooks_around_them_here_too(log: Path) -> None:
+    @ChiaFunction
+    async def wait() -> None:
+        note(str(log), "wait")
+
+    async def main() -> None:
+        await wait(_chia_cleanup=note, _chia_cleanup_args=(str(log), "cleanup"))  # type: ignore[call-arg]
+
+    asyncio.run(main())
+    assert log.read_text().split() == ["wait", "cleanup"]

@@ -1,13 +1,15 @@
-"""Methods as nodes: bound here, the instance explicit on a worker."""
+"""Methods as nodes: bound, here and on a worker; or with the instance named."""
 
 from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 import ray
 from chia.base.ChiaFunction import ChiaCallRemote, ChiaFunction, get
+from chia.errors import AmbiguousInstance, InstanceMissing
 
 pytestmark = [pytest.mark.xdist_group("ray"), pytest.mark.usefixtures("cluster")]
 
@@ -63,17 +65,72 @@ def test_a_method_runs_on_a_worker_with_the_instance_it_was_given() -> None:
 def test_every_way_of_dispatching_a_method_is_the_same_call() -> None:
     build = Build("vcs")
     refs = [
+        build.run.chia_remote(),
         build.run.chia_remote(build),
         Build.run.chia_remote(build),
+        Build.run.chia_remote(build, flags=""),
+        ChiaCallRemote(build.run),
         ChiaCallRemote(build.run, build),
+        build.run.options(resources={}).chia_remote(flags=""),
         build.run.options(resources={}).chia_remote(build, flags=""),
     ]
     assert {text for text, _ in get(refs)} == {"make vcs"}
 
 
-def test_the_instance_given_counts_not_the_one_the_method_was_found_on() -> None:
-    text, _ = Build("here").run.chia_remote_blocking(Build("there"))
-    assert text == "make there"
+@dataclass
+class Part:
+    name: str
+
+    @ChiaFunction
+    def joined(self, other: Any = None, *, by: str = "+") -> str:
+        return self.name if other is None else f"{self.name}{by}{other.name}"
+
+    @ChiaFunction
+    def named(self, name: str | None = None) -> str:
+        return name or self.name
+
+    @ChiaFunction
+    def with_one(self, other: Any) -> str:
+        return self.name + other.name
+
+
+def test_a_call_runs_on_the_instance_before_the_dot_and_on_no_other() -> None:
+    here, there = Part("here"), Part("there")
+    assert here.joined.chia_remote_blocking(there) == "here+there"
+    assert here.with_one.chia_remote_blocking(there) == "herethere"
+    assert here.with_one.chia_remote_blocking(here) == "herehere", "only one reading fits"
+    assert here.with_one.chia_remote_blocking(here, there) == "herethere"
+    assert here.named.chia_remote_blocking(here) == "here", "it is no string, nor None"
+    with pytest.raises(InstanceMissing, match=r"Build.run was looked up on one instance and given another"):
+        Build("here").run.chia_remote(Build("there"), "-j2")
+
+
+def test_a_call_that_could_be_read_in_two_ways_is_refused_with_both_spellings() -> None:
+    part = Part("a")
+    for dispatch in (part.joined, part.joined.options(num_cpus=1)):
+        with pytest.raises(AmbiguousInstance, match=r"Part.joined.chia_remote\(node, …\) or .*\(node, node, …\)"):
+            dispatch.chia_remote(part)
+        with pytest.raises(AmbiguousInstance):
+            dispatch.chia_remote_blocking(part, by="-", _chia_tag="t")
+    assert Part.joined.chia_remote_blocking(part) == "a"
+    assert Part.joined.chia_remote_blocking(part, part) == "a+a"
+
+
+def test_methods_are_bound_on_workers_too() -> None:
+    @ChiaFunction(num_cpus=0.5)
+    def inside(one: Part, other: Part) -> list[str]:
+        dispatches = (one.joined.options(num_cpus=0.5), one.with_one.options(num_cpus=0.5))
+        return [dispatch.chia_remote_blocking(other) for dispatch in dispatches]
+
+    assert inside.chia_remote_blocking(Part("a"), Part("b")) == ["a+b", "ab"]
+
+
+def test_a_bound_method_travels_as_an_argument() -> None:
+    @ChiaFunction
+    def call(method: Any) -> str:
+        return method()
+
+    assert call.chia_remote_blocking(Part("x").joined) == "x"
 
 
 def test_the_instance_can_be_a_reference() -> None:

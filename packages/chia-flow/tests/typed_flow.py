@@ -38,6 +38,7 @@ def uses(build: Build) -> None:
     assert_type(text.options(num_cpus=1).chia_remote_blocking(add.chia_remote(1)), str)
 
     assert_type(build.run("-j2"), bytes)
+    assert_type(build.run.chia_remote("-j2"), ObjectRef[bytes])
     assert_type(build.run.chia_remote(build, "-j2"), ObjectRef[bytes])
     assert_type(build.run.chia_remote(build, text.chia_remote(1)), ObjectRef[bytes])
     assert_type(build.run.options(num_cpus=1).chia_remote(build, flags=""), ObjectRef[bytes])
@@ -54,5 +55,4 @@ def wrong_uses(build: Build) -> None:
     add("one")  # type: ignore[arg-type]
     add.chia_remote(1) + 1  # type: ignore[operator]
     build.run(3)  # type: ignore[arg-type]
-    build.run.chia_remote()  # type: ignore[call-overload]
     get(3)  # type: ignore[call-overload]

@@ -20,8 +20,16 @@ class NodeError(ChiaError, TypeError):
     """What ``@ChiaFunction`` decorates cannot become a node, or what is to be dispatched is none."""
 
 
+class OptionError(ChiaError, ValueError):
+    """Ray has no such option for tasks."""
+
+
 class InstanceMissing(ChiaError, TypeError):
-    """A method was dispatched without its instance, which ``chia_remote`` takes as the first argument."""
+    """A method was dispatched without its instance, or with two of them."""
+
+
+class AmbiguousInstance(ChiaError, TypeError):
+    """A bound method was dispatched with its own instance as the first argument, which it could mean in two ways."""
 
 
 class HookError(ChiaError, TypeError):

@@ -20,11 +20,22 @@ from typing import Any, ParamSpec, TypeVar, overload
 
 from ray import ObjectRef
 
+from chia.base.actor import ChiaActor, chia_actor
 from chia.base.collect import get
-from chia.base.node import BoundChiaNode, ChiaNode, Dispatch
+from chia.base.node import BoundChiaNode, BoundDispatch, ChiaNode, Dispatch
 from chia.errors import NodeError
 
-__all__ = ["BoundChiaNode", "ChiaCallRemote", "ChiaFunction", "ChiaNode", "Dispatch", "get"]
+__all__ = [
+    "BoundChiaNode",
+    "BoundDispatch",
+    "ChiaActor",
+    "ChiaCallRemote",
+    "ChiaFunction",
+    "ChiaNode",
+    "Dispatch",
+    "chia_actor",
+    "get",
+]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -33,37 +44,42 @@ R = TypeVar("R")
 class _Decorator:
     """``ChiaFunction`` with its options given, waiting for the function."""
 
-    def __init__(self, options: dict[str, Any]) -> None:
+    def __init__(self, options: dict[str, Any], deep_refs: bool) -> None:
         self._options = options
+        self._deep_refs = deep_refs
 
     def __call__(self, function: Callable[P, R], /) -> ChiaNode[P, R]:
-        return ChiaNode(function, self._options)
+        return ChiaNode(function, self._options, self._deep_refs)
 
 
 @overload
 def ChiaFunction(function: Callable[P, R], /) -> ChiaNode[P, R]: ...
 @overload
-def ChiaFunction(**options: Any) -> _Decorator: ...
-def ChiaFunction(*functions: Callable[..., Any], **options: Any) -> Any:
+def ChiaFunction(*, deep_refs: bool = False, **options: Any) -> _Decorator: ...
+def ChiaFunction(*functions: Callable[..., Any], deep_refs: bool = False, **options: Any) -> Any:
     """Turn a function or a method into a node of a flow.
 
     Used bare (``@ChiaFunction``) or with any option that Ray takes for a task
     (``@ChiaFunction(resources={"fpga": 1}, num_cpus=2, max_retries=0)``). Ray's defaults hold: one CPU, no other
     resource, three retries when a worker dies, none when the function raises.
 
+    ``deep_refs=True``: references inside of lists, tuples, dictionaries and sets, to any depth, arrive as values;
+    without it only those that are arguments themselves do.
+
     The result is called like the function it wraps and keeps its name, docstring and signature; see ``ChiaNode``
     for what it adds. Over a static or class method the order is ``@staticmethod`` first, ``@ChiaFunction`` below.
 
     Raises:
         NodeError: (a ``TypeError``) what is decorated is no plain function.
+        OptionError: (a ``ValueError``) Ray has no such option for tasks.
         TypeError: an option has the wrong type.
-        ValueError: Ray has no such option for tasks, or not with this value.
+        ValueError: Ray has such an option, but not with this value.
     """
-    if functions and options:
+    if functions and (options or deep_refs):
         raise NodeError("ChiaFunction takes the function alone or options alone: @ChiaFunction(num_cpus=2)")
     if len(functions) > 1:
         raise NodeError(f"ChiaFunction decorates one function, not {len(functions)} positional arguments")
-    decorate = _Decorator(options)
+    decorate = _Decorator(options, deep_refs)
     return decorate(functions[0]) if functions else decorate
 
 
@@ -79,7 +95,7 @@ def ChiaCallRemote(fn: Any, /, *args: Any, **kwargs: Any) -> Any:
     Raises:
         NodeError: (a ``TypeError``) ``fn`` is something else.
     """
-    if not isinstance(getattr(fn, "__func__", fn), ChiaNode):
+    if not isinstance(fn, (ChiaNode, BoundChiaNode)) and not isinstance(getattr(fn, "__func__", fn), ChiaNode):
         raise NodeError(
             f"ChiaCallRemote needs a @ChiaFunction, not {fn!r} of type {type(fn).__name__}: decorate it first"
         )

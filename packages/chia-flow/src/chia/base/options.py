@@ -3,9 +3,25 @@
 from __future__ import annotations
 
 import copy
+import difflib
 import functools
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from typing import Any
+
+from chia.errors import OptionError
+
+
+def unknown_option(error: ValueError, names: Iterable[str]) -> OptionError | None:
+    """What to raise instead of Ray's ``error``, if that is because one of ``names`` is no option of a Ray task."""
+    _, _, known = str(error).partition("Valid ones are")
+    options = re.findall(r"'(\w+)'", known)
+    for name in names:
+        if options and name not in options:
+            near = difflib.get_close_matches(name, options, 1)
+            hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(sorted(options))}"
+            return OptionError(f"{name} is no option of a Ray task: {hint}")
+    return None
 
 
 class OptionSet:
