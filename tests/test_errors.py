@@ -35,6 +35,7 @@ BUGS = {"VerificationFailed", "IllegalTransition"}  # they say of a bug of ours:
 
 # A word for what happened: names with one of them need no suffix. A name with none is that of a thing.
 HAPPENED = {
+    "Ambiguous",
     "Cancelled",
     "Corrupted",
     "Died",

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import ray
 from chia.base.ChiaFunction import ChiaCallRemote, ChiaFunction, get
-from chia.errors import AmbiguousInstance, InstanceMissing
+from chia.errors import InstanceAmbiguous, InstanceMissing
 
 pytestmark = [pytest.mark.xdist_group("ray"), pytest.mark.usefixtures("cluster")]
 
@@ -108,9 +108,9 @@ def test_a_call_runs_on_the_instance_before_the_dot_and_on_no_other() -> None:
 def test_a_call_that_could_be_read_in_two_ways_is_refused_with_both_spellings() -> None:
     part = Part("a")
     for dispatch in (part.joined, part.joined.options(num_cpus=1)):
-        with pytest.raises(AmbiguousInstance, match=r"Part.joined.chia_remote\(node, …\) or .*\(node, node, …\)"):
+        with pytest.raises(InstanceAmbiguous, match=r"Part.joined.chia_remote\(node, …\) or .*\(node, node, …\)"):
             dispatch.chia_remote(part)
-        with pytest.raises(AmbiguousInstance):
+        with pytest.raises(InstanceAmbiguous):
             dispatch.chia_remote_blocking(part, by="-", _chia_tag="t")
     assert Part.joined.chia_remote_blocking(part) == "a"
     assert Part.joined.chia_remote_blocking(part, part) == "a+a"

@@ -28,7 +28,7 @@ class InstanceMissing(ChiaError, TypeError):
     """A method was dispatched without its instance, or with two of them."""
 
 
-class AmbiguousInstance(ChiaError, TypeError):
+class InstanceAmbiguous(ChiaError, TypeError):
     """A bound method was dispatched with its own instance as the first argument, which it could mean in two ways."""
 
 

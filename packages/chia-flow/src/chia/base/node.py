@@ -25,7 +25,7 @@ from chia.base.options import OptionSet, unknown_option
 from chia.base.references import resolved
 from chia.base.remote_values import RemoteValues
 from chia.base.task import CALL_KEYWORD, stepped, task_of
-from chia.errors import AmbiguousInstance, InstanceMissing, NodeError, NothingToWaitFor
+from chia.errors import InstanceAmbiguous, InstanceMissing, NodeError, NothingToWaitFor
 
 P = ParamSpec("P")
 Q = ParamSpec("Q")
@@ -272,7 +272,7 @@ class BoundDispatch(Generic[S, Q, R]):
         """See ``ChiaNode.chia_remote``; the call runs on a copy of this instance.
 
         Raises:
-            AmbiguousInstance: (a ``TypeError``) the first argument is the instance, and the method could take it as an
+            InstanceAmbiguous: (a ``TypeError``) the first argument is the instance, and the method could take it as an
                 argument of its own just as well.
             InstanceMissing: (a ``TypeError``) the first argument is another instance, and the method takes none.
         """
@@ -311,7 +311,7 @@ class BoundDispatch(Generic[S, Q, R]):
                 f"the dot; to name it as an argument, write {node.__qualname__}.chia_remote(other, …)"
             )
         if fits(args) and fits(bound):
-            raise AmbiguousInstance(
+            raise InstanceAmbiguous(
                 f"{node.__qualname__} was given the instance that it is bound to, which it could take as an argument, "
                 f"too: write {node.__qualname__}.chia_remote(node, …) or {node.__qualname__}.chia_remote(node, node, …)"
             )
