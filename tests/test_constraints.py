@@ -76,6 +76,8 @@ def install(installer: str, python: Path, into: Path, *arguments: str | Path) ->
     command: list[str | Path] = (
         [sys.executable, "-m", "pip", "--python", there, "install", "--disable-pip-version-check", "-q"]
         if installer == "pip"
+        else [there, "-m", "pip", "install", "--disable-pip-version-check", "-q"]
+        if installer == "its own pip"
         else [uv, "pip", "install", "-q", "--no-cache", "--python", there]
     )
     done = subprocess.run([*command, *arguments], env=environment, capture_output=True, text=True, timeout=120)
@@ -99,6 +101,17 @@ def test_with_constraints_ours_are_installed_and_no_stranger(
         *("--index-url", index, "-c", dist / "constraints.txt", "pypto-lang", "chia-flow[hosts]"),
     )
     assert found == dict.fromkeys(constraints.NAMES, OURS)
+
+
+@pytest.mark.parametrize("version", PYTHONS)
+def test_the_pip_that_comes_with_a_python_installs_ours_too(
+    dist: Path, index: str, tmp_path: Path, version: str
+) -> None:
+    venv = tmp_path / "venv"
+    subprocess.run([PYTHONS[version], "-m", "venv", venv], check=True, timeout=120)
+    names = ["pypto-lang", "chia-flow", "simpler-core"]  # docs/install.md: an older pip takes no extra there
+    found = install("its own pip", PYTHONS[version], venv, "--index-url", index, "-c", dist / "constraints.txt", *names)
+    assert dict.fromkeys(constraints.NAMES, OURS).items() <= found.items()
 
 
 @pytest.mark.parametrize("installer", ["pip", "uv"])

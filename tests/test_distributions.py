@@ -235,6 +235,16 @@ def test_dist_stays_as_it_was_where_making_it_anew_is_ended(tmp_path: Path, endi
     assert list(fresh.parent.iterdir()) == []
 
 
+def test_dist_comes_back_where_making_it_anew_was_killed_between_its_last_steps(tmp_path: Path) -> None:
+    folder, fresh = tmp_path / "dist", tmp_path / "build" / "dist"
+    before = fresh.with_name("dist-before")
+    before.mkdir(parents=True)
+    (before / "old").touch()
+    with pytest.raises(KeyboardInterrupt), distributions.replacing(folder, fresh):
+        raise KeyboardInterrupt
+    assert [path.name for path in folder.iterdir()] == ["old"]
+
+
 @pytest.mark.parametrize("there", [True, False])
 def test_dist_is_replaced_as_a_whole(tmp_path: Path, there: bool) -> None:
     folder, fresh = tmp_path / "dist", tmp_path / "build" / "dist"

@@ -175,6 +175,7 @@ def test_errors_explain_themselves_unless_they_say_of_a_bug(package: str, cls: t
 @pytest.mark.parametrize(("package", "cls"), ALL)
 def test_an_error_crosses_processes_whole(package: str, cls: type[BaseException]) -> None:
     error = made(cls)
+    error.add_note("on the way")
     copy = pickle.loads(pickle.dumps(error))
     assert type(copy) is cls
     assert str(copy) == str(error)

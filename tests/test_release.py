@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+import io
 import os
 import shutil
 import subprocess
 import sys
+import tarfile
+import zipfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -29,6 +33,7 @@ def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> release.State:
     """A checkout of which everything is ready, as far as files tell."""
     monkeypatch.setattr(record, "RECORDS", tmp_path / "records")
     monkeypatch.setattr(contents, "faults", lambda file: [])
+    monkeypatch.setattr(contents, "not_of", lambda file, committed: [])
     monkeypatch.setenv("TWINE_REPOSITORY_URL", "https://example.org/legacy/")
     (tmp_path / "CHANGELOG.md").write_text("# Changelog\n\n## [1.2.3] - 2026-01-31\n")
     (tmp_path / "CITATION.cff").write_text("cff-version: 1.2.0\nversion: 1.2.3\n")
@@ -76,6 +81,44 @@ def tags(state: release.State) -> None:
     subprocess.run([*git, "tag", state.tag], check=True)
 
 
+def test_a_publication_that_ended_half_way_goes_on_without_the_tag_that_is_there(state: release.State) -> None:
+    assert release.commands(state)[0][:2] == ["git", "tag"]
+    tags(state)
+    at = subprocess.run(["git", "-C", str(state.root), "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
+    ready = dataclasses.replace(state, commit=at.stdout.strip())
+    assert list(release.tag_is_new(ready)) == []
+    assert release.commands(ready)[0][:2] == ["git", "push"]
+
+
+def test_what_lay_about_in_the_working_tree_is_found_in_a_distribution(tmp_path: Path) -> None:
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=n", "-c", "user.email=e@example.org"]
+    subprocess.run(["git", "init", "-q", tmp_path], check=True)
+    (tmp_path / "worker.py").write_text("# ours\n")
+    subprocess.run([*git, "add", "."], check=True)
+    subprocess.run([*git, "commit", "-q", "-m", "first"], check=True)
+    (tmp_path / ".git" / "info" / "exclude").write_text(".env\n")
+    held = {
+        "simpler/worker.py": "# ours\n",
+        "simpler/.env": "TOKEN=secret\n",
+        "simpler/edited.py": "# theirs\n",
+        "simpler/_native.abi3.so": "machine code",
+        "simpler-1.2.3.dist-info/METADATA": "Name: simpler\n",
+    }
+    wheel, sdist = tmp_path / "simpler-1.2.3-py3-none-any.whl", tmp_path / "simpler-1.2.3.tar.gz"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        for name, text in held.items():
+            archive.writestr(name, text)
+    with tarfile.open(sdist, "w:gz") as archive:
+        for name, text in {"PKG-INFO": "Name: simpler\n", **held}.items():
+            member = tarfile.TarInfo(f"simpler-1.2.3/{name}")
+            member.size = len(text)
+            archive.addfile(member, io.BytesIO(text.encode()))
+    at = release.State(tmp_path, "1.2.3", "HEAD")
+    committed = release._contents_of(at)
+    assert contents.not_of(wheel, committed) == ["simpler/.env", "simpler/edited.py"]
+    assert [Path(name).name for name in contents.not_of(sdist, committed)][-2:] == [".env", "edited.py"]
+
+
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
@@ -100,7 +143,7 @@ def tags(state: release.State) -> None:
         (lambda s: (record.RECORDS / "tests.json").write_text('{"commit": '), ["that tests passed"]),
         (lambda s: (record.RECORDS / "tests.json").write_text("[]"), ["that tests passed"]),
         (lambda s: (record.RECORDS / "wheels.json").write_text('{"files": {}}'), ["no record that wheels and sdists"]),
-        (tags, ["the tag v1.2.3 is there already"]),
+        (tags, ["the tag v1.2.3 is that of another commit"]),
     ],
 )
 def test_what_is_missing_is_named_with_what_to_do(
@@ -206,6 +249,7 @@ def test_nothing_is_published_unless_told_to_and_ready(
     ran: list[list[str]] = []
     monkeypatch.setattr(release, "here", lambda: state)
     monkeypatch.setattr(release, "missing", lambda state: [] if ready else ["the tests"])
+    monkeypatch.setattr(release, "is_tagged", lambda state: False)
 
     def run(command: list[str], **options: object) -> subprocess.CompletedProcess[str]:
         ran.append(command)

@@ -78,6 +78,30 @@ def test_a_cargo_that_is_too_old_counts_as_missing(tmp_path: Path) -> None:
     assert "cargo 1.85 or newer: this is cargo 1.63" in done.stderr
 
 
+def test_a_rustc_that_is_too_old_counts_as_missing(tmp_path: Path) -> None:
+    folder_with(tmp_path, *(tool for tool in COMPLETE if tool != "rustc"))
+    fake(tmp_path / "rustc", "rustc 1.70.0")
+    done = run_with(tmp_path)
+    assert done.returncode == 1
+    assert "cargo 1.85 or newer: this is rustc 1.70" in done.stderr
+
+
+def test_what_cargo_says_before_its_version_is_passed_over(tmp_path: Path) -> None:
+    folder_with(tmp_path, *(tool for tool in COMPLETE if tool != "cargo"))
+    fake(tmp_path / "cargo", "warning: foo 1.2\ncargo 1.95.0")
+    assert run_with(tmp_path).returncode == 0
+
+
+def test_a_compiler_that_builds_something_else_counts_as_missing(tmp_path: Path) -> None:
+    folder_with(tmp_path, *(tool for tool in COMPLETE if tool != "g++"))
+    copy = f'while [ "$1" != -o ]; do shift; done; {shutil.which("cp")} {shutil.which("true")} "$2"'
+    (tmp_path / "g++").write_text(f"#!{shutil.which('sh')}\n{copy}\n")
+    (tmp_path / "g++").chmod(0o755)
+    done = run_with(tmp_path)
+    assert done.returncode == 1
+    assert "is not what it was given" in done.stderr
+
+
 def test_a_compiler_that_takes_the_flag_but_not_the_language_counts_as_missing(tmp_path: Path) -> None:
     folder_with(tmp_path, *(tool for tool in COMPLETE if tool != "g++"))
     fake(tmp_path / "g++", "fatal error: concepts: No such file or directory", 1)

@@ -16,6 +16,7 @@ import develop
 import pytest
 import report
 import suites
+import toolchain
 from turns import turn
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -138,7 +139,26 @@ class TestWhatIsRunAgain:
         after = suites.states()
         assert all(before[suite] != after[suite] for suite in suites.SUITES)
 
-    @pytest.mark.parametrize("variable", ["CXXFLAGS", "RUSTFLAGS", "CC", "SIMPLER_IPC_KILLS"])
+    @pytest.mark.parametrize(
+        "name", ["pytest.ini", "packages/conftest.py", ".cargo/config.toml", "packages/simpler-core/tests/test_new.py"]
+    )
+    def test_suites_whose_configuration_or_tests_are_ignored_by_somebodys_git_alone(
+        self, checkout: Path, name: str
+    ) -> None:
+        before = suites.states()
+        (checkout / ".git" / "info" / "exclude").write_text(f"/{name}\n")
+        (checkout / name).parent.mkdir(parents=True, exist_ok=True)
+        (checkout / name).write_text("# there all the same")
+        assert suites.states()["core"] != before["core"]
+
+    def test_nothing_fails_for_a_name_that_is_no_text(self, checkout: Path) -> None:
+        before = suites.states()
+        Path(os.fsdecode(os.fsencode(checkout / "packages/simpler-core/notes-") + b"\xe9")).touch()
+        assert suites.states()["core"] != before["core"]
+
+    @pytest.mark.parametrize(
+        "variable", ["CXXFLAGS", "RUSTFLAGS", "CC", "SIMPLER_IPC_KILLS", "PYTHONPATH", "CARGO_PROFILE_TEST_DEBUG"]
+    )
     def test_everything_if_other_flags_are_set(
         self, checkout: Path, monkeypatch: pytest.MonkeyPatch, variable: str
     ) -> None:
@@ -190,6 +210,34 @@ class TestWhatIsRemembered:
     def test_a_suite_that_passed(self) -> None:
         suites.run_all(self.Runner(), ["core"], full=False, remember=True)
         assert suites.remembered()["core"]["states"][0] == suites.states()["core"]
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            lambda prefix: (prefix / "lib/python3.11/site-packages/numpy-1.26.4.dist-info").mkdir(parents=True),
+            lambda prefix: (prefix / "pyvenv.cfg").write_text("version = 3.12.1"),
+            shutil.rmtree,
+        ],
+        ids=["another package", "another Python", "no environment"],
+    )
+    def test_not_one_whose_environment_is_another_since(
+        self, checkout: Path, monkeypatch: pytest.MonkeyPatch, change: Callable[[Path], object]
+    ) -> None:
+        prefix = checkout / "build" / "core"
+        prefix.mkdir(parents=True)
+        (prefix / "pyvenv.cfg").write_text("version = 3.11.7")
+        report.write(report.Report(0.0, prefix=str(prefix)), "core")
+        suites.run_all(self.Runner(), ["core"], full=False, remember=True)
+        now = suites.states()["core"]
+        assert suites.has_passed(suites.remembered()["core"], now)
+        change(prefix)
+        assert not suites.has_passed(suites.remembered()["core"], now)
+
+    @pytest.mark.parametrize("text", ["null", "[]", '{"core": []}', '{"core": {"states": 5}}', '{"core"', "\xff"])
+    def test_nothing_of_a_record_that_cannot_be_read(self, text: str) -> None:
+        suites.PASSED.parent.mkdir(parents=True, exist_ok=True)
+        suites.PASSED.write_bytes(text.encode("latin-1"))
+        assert suites.remembered() == {}
 
     def test_not_one_whose_sources_changed_while_it_ran(self, checkout: Path) -> None:
         source = checkout / "packages/simpler-core/src/simpler/worker.py"
@@ -247,8 +295,12 @@ class TestWhatIsBuiltAgain:
     ) -> None:
         (tmp_path / cpp_build.CONFIGURED).write_text(cpp_build.configuration())
         assert cpp_build.is_configured(tmp_path)
-        monkeypatch.setenv("CXX", "another")
-        assert not cpp_build.is_configured(tmp_path)
+        with monkeypatch.context() as other:
+            other.setenv("CXX", "another")
+            assert not cpp_build.is_configured(tmp_path)
+        with monkeypatch.context() as newer:
+            newer.setattr(toolchain, "versions", lambda: "the same command, another version")
+            assert not cpp_build.is_configured(tmp_path)
 
     def test_nothing_for_what_an_editor_leaves_beside_the_sources(self, checkout: Path) -> None:
         before = develop.sources("simpler-runtime")
@@ -258,6 +310,11 @@ class TestWhatIsBuiltAgain:
     def test_a_package_that_was_taken_out_by_hand_is_not_installed(self) -> None:
         assert develop.is_installed("simpler-ipc")
         assert not develop.is_installed("simpler-of-nobody")
+
+    def test_a_package_that_came_from_elsewhere_is_not_installed(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        assert not develop.is_installed("numpy"), "it came from an index, as a wheel in place of ours would"
+        monkeypatch.setattr(develop, "PACKAGES", ROOT / "elsewhere")
+        assert not develop.is_installed("simpler-ipc")
 
     def test_everything_after_a_record_that_was_cut_short(
         self, checkout: Path, monkeypatch: pytest.MonkeyPatch
@@ -294,6 +351,31 @@ while True:
         os.mkfifo(pipe)
         arguments = [str(ROOT / "tools" / "orphans.py"), sys.executable, "-c", command, str(pipe), self.LEAVES_ONE]
         assert subprocess.run([sys.executable, *arguments], timeout=120).returncode == 5
+
+    @pytest.mark.parametrize("kill", ["the one that started it", "itself"])
+    def test_a_command_ends_with_who_started_it_killed_even(self, tmp_path: Path, kill: str) -> None:
+        starter = """
+import subprocess, sys
+subprocess.Popen(sys.argv[1:], start_new_session=True).wait()
+"""
+        pipe = tmp_path / "pipe"
+        os.mkfifo(pipe)
+        # It holds the pipe open, in a session of its own below, and says who it is there.
+        command = """
+import os, signal, sys
+with open(sys.argv[1], "w") as pipe:
+    print(os.getppid(), file=pipe, flush=True)
+    signal.pause()
+"""
+        held = [sys.executable, "-c", command, str(pipe)]
+        arguments = [sys.executable, str(ROOT / "tools" / "orphans.py"), *held]
+        with subprocess.Popen([sys.executable, "-c", starter, *arguments]) as started, pipe.open() as end:
+            its_parent = int(end.readline())
+            if kill == "itself":
+                os.kill(its_parent, signal.SIGTERM)
+            else:
+                started.kill()
+            assert end.read() == "", "nobody has the pipe any more"
 
     def test_a_command_that_a_signal_ends_has_a_shells_status(self) -> None:
         arguments = [str(ROOT / "tools" / "orphans.py"), "sh", "-c", "kill -9 $$"]

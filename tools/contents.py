@@ -7,16 +7,20 @@ from __future__ import annotations
 
 import email
 import email.message
+import hashlib
 import re
 import sys
 import tarfile
 import zipfile
+from collections.abc import Container
 from pathlib import Path, PurePosixPath
 
 NATIVE = {"simpler_ipc", "simpler_runtime"}
 """Distributions with one compiled module; the others have none."""
 
 COMPILED = re.compile(r"\.(so|pyd|dylib)(\.|$)")
+MADE = re.compile(r"^[^/]+/PKG-INFO$|^[^/]+\.dist-info/|\.(so|pyd|dylib)(\.|$)|^simpler_ipc-[^/]+/pyproject\.toml$")
+"""What backends add to what is committed: metadata, modules; maturin moves pyproject.toml and its paths."""
 RELATIVE_LINK = re.compile(r"\]\((?!https?://|#|mailto:)([^)\s]+)\)")
 IN_FULL = ("Author", "Classifier", "Keywords", "License-Expression", "License-File", "Requires-Python", "Summary")
 
@@ -37,6 +41,26 @@ def read(path: Path) -> tuple[list[str], email.message.Message]:
             text = stored.read().decode() if stored else ""
             names += [f"{member.name} -> {member.linkname}" for member in members if not member.isfile()]
     return names, email.message_from_string(text)
+
+
+def files(path: Path) -> dict[str, bytes]:
+    """What a distribution's files hold, by name."""
+    if path.suffix == ".whl":
+        with zipfile.ZipFile(path) as wheel:
+            return {name: wheel.read(name) for name in wheel.namelist() if not name.endswith("/")}
+    with tarfile.open(path) as sdist:
+        members = {member.name: sdist.extractfile(member) for member in sdist.getmembers() if member.isfile()}
+        return {name: stored.read() for name, stored in members.items() if stored is not None}
+
+
+def not_of(path: Path, committed: Container[str]) -> list[str]:
+    """The files of a distribution that are none of a commit, whose contents have those ids in git: what lay about in
+    the working tree, ignored, say. What build backends write is not among them."""
+    return [
+        name
+        for name, content in sorted(files(path).items())
+        if not MADE.search(name) and hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest() not in committed
+    ]
 
 
 def faults(path: Path) -> list[str]:

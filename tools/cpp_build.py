@@ -76,9 +76,9 @@ def folder(flavour: str) -> Path:
 
 
 def configuration() -> str:
-    """What CMake looks at once, and keeps: where the checkout is, the compiler, and its flags."""
+    """What CMake looks at once, and keeps: where the checkout is, the compiler, which one that is, and its flags."""
     flags = [f"{name}={os.environ.get(name, '')}" for name in ("CXXFLAGS", "LDFLAGS")]
-    return "\n".join([str(ROOT), *toolchain.compiler(), *flags])
+    return "\n".join([str(ROOT), *toolchain.compiler(), toolchain.versions(), *flags])
 
 
 def is_configured(place: Path) -> bool:

@@ -20,7 +20,6 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import cpp_build
-import report
 import toolchain
 from turns import HELD, turn
 
@@ -64,7 +63,7 @@ def sources(package: str) -> str:
 def read(path: Path) -> dict[str, str]:
     try:
         return dict(json.loads(path.read_text()))
-    except (OSError, ValueError):  # not there yet, or its writer was killed: everything is done anew
+    except (OSError, ValueError, TypeError):  # not there yet, or its writer was killed: everything is done anew
         return {}
 
 
@@ -87,12 +86,15 @@ def is_built(package: str) -> bool:
 
 
 def is_installed(package: str) -> bool:
-    """Whether this environment has the package: somebody may have taken it out by hand."""
+    """Whether this environment has the package, from this checkout: somebody may have taken it out by hand, or put a
+    wheel in its place."""
     try:
-        importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
+        origin = importlib.metadata.distribution(package).read_text("direct_url.json")
+        where = dict(json.loads(origin or "{}"))
+    except (importlib.metadata.PackageNotFoundError, ValueError, TypeError):
         return False
-    return True
+    editable = dict(where.get("dir_info", {})).get("editable", False)
+    return bool(editable) and where.get("url") == (PACKAGES / package).as_uri()
 
 
 def install(packages: list[str]) -> None:
@@ -136,7 +138,6 @@ def synchronise(packages: list[str]) -> None:
 
 
 def main(packages: list[str]) -> int:
-    report.begin()
     try:
         with turn(f"develop.py {' '.join(packages)}"):
             synchronise(packages)

@@ -260,6 +260,8 @@ def closing(line: str, interpreters: dict[str, Path]) -> str:
 def replacing(folder: Path, fresh: Path) -> Iterator[Path]:
     """Yield `fresh`, an empty folder on the disk of `folder`, and put it in its place at the end, if nothing fails."""
     old = fresh.with_name(f"{fresh.name}-before")
+    if old.exists() and not folder.exists():  # one was killed between the two steps at the end
+        old.rename(folder)
     for left in (fresh, old):  # by one that was killed
         shutil.rmtree(left, ignore_errors=True)
     fresh.mkdir(parents=True)

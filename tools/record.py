@@ -34,7 +34,7 @@ def git(*arguments: str) -> str:
 def commit() -> str | None:
     """The commit that the working tree is at; None if the tree differs from it, or there is no repository."""
     try:
-        return None if git("status", "--porcelain") else git("rev-parse", "HEAD")
+        return None if git("status", "--porcelain", "--untracked-files=all") else git("rev-parse", "HEAD")
     except (OSError, subprocess.CalledProcessError):
         return None
 

@@ -98,8 +98,10 @@ def distributions_of_this_commit(state: State) -> Iterable[str]:
         yield "no record that wheels and sdists were made and installed on this commit. Run: hatch run wheels"
     elif recorded.files != distributions.digests(state.files):
         yield "dist/ holds other files than `hatch run wheels` left there. Run it again"
+    committed = _contents_of(state)
     for file in state.files:
         yield from contents.faults(file)
+        yield from (f"{file.name} holds {name}, which the commit has not" for name in contents.not_of(file, committed))
     for name in constraints.NAMES:
         stem = f"{name.replace('-', '_')}-{state.version}"
         if not (state.root / "dist" / f"{stem}.tar.gz").exists():
@@ -108,12 +110,23 @@ def distributions_of_this_commit(state: State) -> Iterable[str]:
             yield f"dist/ has no wheel of {name} {state.version}. Run: hatch run wheels"
 
 
+def _contents_of(state: State) -> set[str]:
+    """The ids that git has for the contents of the commit's files."""
+    command = ["git", "ls-tree", "-r", "--format=%(objectname)", state.commit or "HEAD"]
+    return set(subprocess.run(command, cwd=state.root, capture_output=True, text=True).stdout.split())
+
+
+def is_tagged(state: State) -> bool:
+    command = ["git", "tag", "--list", state.tag]
+    return bool(subprocess.run(command, cwd=state.root, capture_output=True, text=True, check=True).stdout.strip())
+
+
 def tag_is_new(state: State) -> Iterable[str]:
-    found = subprocess.run(
-        ["git", "tag", "--list", state.tag], cwd=state.root, capture_output=True, text=True, check=True
-    )
-    if found.stdout.strip():
-        yield f"the tag {state.tag} is there already. Raise the version in crates/Cargo.toml"
+    if is_tagged(state):
+        at = ["git", "rev-parse", f"{state.tag}^{{commit}}"]
+        commit = subprocess.run(at, cwd=state.root, capture_output=True, text=True, check=True).stdout.strip()
+        if commit != state.commit:
+            yield f"the tag {state.tag} is that of another commit. Raise the version in crates/Cargo.toml"
 
 
 def accepted(state: State, *command: str | Path) -> Iterable[str]:
@@ -153,7 +166,7 @@ CHECKS: tuple[tuple[str, Callable[[State], Iterable[str]]], ...] = (
     ("packages and crate name the repository", repository),
     ("tests and lint passed on this commit", passed_tests),
     ("wheels and sdists are those of this commit", distributions_of_this_commit),
-    ("the tag is new", tag_is_new),
+    ("the tag is new, or this commit's", tag_is_new),
     ("an index of ours is named", index_is_ours),
     ("twine check --strict", twine_accepts),
     ("cargo publish --dry-run", cargo_accepts),
@@ -166,8 +179,9 @@ def _crate(state: State) -> tuple[str, ...]:
 
 def commands(state: State) -> list[list[str]]:
     """What publishes, in this order: what can't be taken back comes last."""
+    tag = ["git", "tag", "--annotate", state.tag, "--message", f"simpler {state.version}"]
     return [
-        ["git", "tag", "--annotate", state.tag, "--message", f"simpler {state.version}"],
+        *([] if is_tagged(state) else [tag]),  # it is there where a publication ended half-way, and goes on
         ["git", "push", "origin", state.tag],
         ["cargo", "publish", *_crate(state)],
         [sys.executable, "-m", "twine", "upload", *map(str, state.files)],

@@ -1,6 +1,7 @@
 """What a suite says when it ends: how long it took, what its tests cover, and what could not be run here, by name.
 
-`begin` and `not_run` are called by the steps of a suite; the last step, `python tools/report.py`, prints it.
+    python tools/report.py begin    the first step of a suite: what is said from now on is said of this run
+    python tools/report.py          the last one, which prints it
 Runs with nothing but the standard library.
 """
 
@@ -10,6 +11,7 @@ import json
 import os
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -26,11 +28,13 @@ class Report:
         started: seconds since the epoch.
         not_run: what could not be run here, and why.
         coverage: lines for people, from the coverage tool; empty where it was not measured.
+        prefix: where the environment is that it runs in.
     """
 
     started: float
     not_run: dict[str, str] = field(default_factory=dict)
     coverage: list[str] = field(default_factory=list)
+    prefix: str = sys.prefix
 
 
 def path(suite: str | None = None) -> Path:
@@ -68,7 +72,10 @@ def not_run_lines(reports: dict[str, Report]) -> list[str]:
     return ["not run here:", *lines] if lines else []
 
 
-def main() -> int:
+def main(arguments: Sequence[str] = ()) -> int:
+    if list(arguments) == ["begin"]:
+        begin()
+        return 0
     suite = os.environ.get("HATCH_ENV_ACTIVE", "default")
     report = read()
     seconds = time.time() - report.started
@@ -83,4 +90,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

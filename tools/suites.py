@@ -27,7 +27,6 @@ from typing import Any
 
 import develop
 import orphans
-import psutil
 import record
 import report
 import toolchain
@@ -37,7 +36,16 @@ SUITES = ("ipc", "runtime", "core", "lang", "chia", "house")
 PREBUILT = ("runtime",)  # those that compile for minutes
 PASSED = report.FOLDER / "passed.json"
 # What any suite may read besides the packages of its environment.
-COMMON = ("pyproject.toml", "README.md", "tools/", "docs/", "examples/", "conftest.py")
+COMMON = (
+    *("pyproject.toml", "README.md", "tools/", "docs/", "examples/", "conftest.py", "packages/conftest.py"),
+    *(".cargo/", "pytest.ini", ".pytest.ini", "tox.ini", "setup.cfg"),  # there are none yet
+)
+# Variables that reach compilers, Python or pytest. Those of ours, and compilers' flags (toolchain.py), come on top.
+VARIABLES = (
+    *("PYTHONPATH", "PYTHONOPTIMIZE", "PYTEST_PLUGINS", "CPATH", "CPLUS_INCLUDE_PATH", "LIBRARY_PATH"),
+    *("LD_LIBRARY_PATH", "LD_PRELOAD", "CMAKE_BUILD_TYPE", "CARGO_ENCODED_RUSTFLAGS"),
+)
+BEGINNINGS = ("SIMPLER_", "PROPTEST_", "HYPOTHESIS_", "CARGO_PROFILE_", "CARGO_BUILD_")
 
 
 # --- what has passed already -----------------------------------------------------------------------------------------
@@ -54,13 +62,16 @@ def inputs(suite: str) -> tuple[str, ...]:
 
 
 def files() -> list[str] | None:
-    """The files of the checkout that are not ignored; None where there is no git that says so, of this folder."""
-    command = ["git", "-C", str(ROOT), "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    """The files of the checkout but those that it ignores itself; None where no git says so, of this folder.
+
+    What somebody's own configuration ignores is there all the same: pytest runs it.
+    """
+    command = ["git", "-C", str(ROOT), "ls-files", "-z", "--cached", "--others", "--exclude-per-directory=.gitignore"]
     try:
-        listed = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+        listed = subprocess.run(command, capture_output=True, check=True, timeout=60).stdout
     except (OSError, subprocess.SubprocessError):
         return None
-    found = sorted(set(listed.split("\0")) - {""})
+    found = sorted(set(os.fsdecode(listed).split("\0")) - {""})
     return found if "pyproject.toml" in found else None  # an outer repository that ignores all of this
 
 
@@ -68,8 +79,22 @@ def machine() -> str:
     """What a result depends on besides the sources: compilers, what is installed beside them, what is set for us."""
     nightly = (["rustc", "+nightly", "--version"], ["rustup", "+nightly", "component", "list", "--installed"])
     targets = ["rustup", "target", "list", "--installed"]
-    ours = [f"{name}={value}" for name, value in sorted(os.environ.items()) if name.startswith("SIMPLER_")]
-    return "\n".join([sys.version, toolchain.versions(), *map(said, (*nightly, targets)), *ours])
+    return "\n".join([sys.version, toolchain.versions(), *map(said, (*nightly, targets)), *variables(VARIABLES)])
+
+
+def variables(names: tuple[str, ...] = ()) -> list[str]:
+    """Variables that change what a suite does: those, and all that ours and the tests' libraries look for."""
+    found = sorted(os.environ.items())
+    return [f"{name}={value}" for name, value in found if name in names or name.startswith(BEGINNINGS)]
+
+
+def environment(prefix: str) -> str:
+    """A digest of what is installed in a suite's environment, and of its Python; empty where there is none any more."""
+    configuration = Path(prefix) / "pyvenv.cfg"
+    if not prefix or not configuration.is_file():
+        return ""
+    distributions = sorted(path.name for path in Path(prefix).glob("lib/python*/site-packages/*.dist-info"))
+    return hashlib.sha256("\n".join([configuration.read_text(), *distributions]).encode()).hexdigest()
 
 
 def said(command: list[str]) -> str:
@@ -86,7 +111,7 @@ def state(suite: str, all_files: list[str], machine: str) -> str:
     for name in all_files:
         path = ROOT / name
         if name.startswith(beginnings) and path.is_file():
-            digest.update(f"{name}\n".encode() + path.read_bytes() + b"\n")
+            digest.update(os.fsencode(f"{name}\n") + path.read_bytes() + b"\n")
     return digest.hexdigest()
 
 
@@ -100,27 +125,6 @@ def states(full: bool = False) -> dict[str, str]:
 
 
 # --- processes -------------------------------------------------------------------------------------------------------
-
-
-def kill_descendants() -> None:
-    """End everything below this process: first asked, as compilers then remove what they have half written."""
-    below = psutil.Process().children(recursive=True)
-    for process in below:
-        try:
-            process.terminate()
-        except psutil.NoSuchProcess:
-            continue  # ended by itself in the meantime
-    psutil.wait_procs(below, timeout=2)
-    for _ in range(10):  # a process may start another while the list is read
-        below = psutil.Process().children(recursive=True)
-        if not below:
-            return
-        for process in below:
-            try:
-                process.kill()
-            except psutil.NoSuchProcess:
-                continue  # ended by itself in the meantime
-        psutil.wait_procs(below, timeout=10)
 
 
 def interrupted(signum: int, _frame: FrameType | None) -> None:
@@ -152,7 +156,7 @@ class Runner:
     def _quietly(self, command: list[str]) -> float:
         """Run a hatch command; how long it would have kept all CPUs busy, in seconds."""
         process = subprocess.Popen(
-            ["nice", "-n", "15", self._hatch, *command],
+            [sys.executable, orphans.__file__, "nice", "-n", "15", self._hatch, *command],
             cwd=ROOT,
             env=self._environment,
             start_new_session=True,
@@ -180,16 +184,23 @@ class Runner:
         return subprocess.Popen(command, cwd=ROOT, env=self._environment, start_new_session=True).wait()
 
     def close(self) -> None:
-        kill_descendants()
+        orphans.kill_descendants()
         self._pool.shutdown(cancel_futures=True)
-        kill_descendants()  # what the pool had just begun
+        orphans.kill_descendants()  # what the pool had just begun
 
 
 def remembered() -> dict[str, dict[str, Any]]:
+    """What has passed, by suite; what cannot be read has not."""
     try:
-        return dict(json.loads(PASSED.read_text()))
-    except (OSError, ValueError):  # there is none yet, or its writer was killed
+        found = json.loads(PASSED.read_text())
+        return {suite: dict(known) for suite, known in found.items() if set(known["states"]) and known["prefix"]}
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):  # none yet, or its writer was killed
         return {}
+
+
+def has_passed(known: dict[str, Any], state: str) -> bool:
+    """Whether a suite has passed in this state, in the environment that it still has."""
+    return state in known["states"] and known["environment"] == environment(known["prefix"])
 
 
 def run_all(runner: Runner, suites: list[str], full: bool, remember: bool) -> dict[str, tuple[int, float]]:
@@ -208,8 +219,14 @@ def run_all(runner: Runner, suites: list[str], full: bool, remember: bool) -> di
         results[suite] = code, time.time() - start + runner.beforehand(suite)
         known.pop(suite, None)
         if code == 0 and remember and suite in before and states(full).get(suite) == before[suite]:
-            not_run = report.read(suite).not_run
-            known[suite] = {"states": [before[suite], plain[suite]], "at": start, "not_run": not_run}
+            of_it = report.read(suite)
+            known[suite] = {
+                "states": [before[suite], plain[suite]],
+                "at": start,
+                "not_run": of_it.not_run,
+                "prefix": of_it.prefix,
+                "environment": environment(of_it.prefix),
+            }
         PASSED.parent.mkdir(parents=True, exist_ok=True)
         PASSED.write_text(json.dumps(known))
     return results
@@ -229,9 +246,10 @@ def main() -> int:
         print("missing: hatch. Install it with:\n    pip install hatch", file=sys.stderr)
         return 1
     whole = not arguments and not os.environ.get("PYTEST_ADDOPTS")
+    reduced = variables()  # it may be a smaller product: it is remembered as such, and is nothing to release on
     now, known, began = states(chosen.all), remembered(), record.commit()
     record.forget("tests")
-    unchanged = [suite for suite in SUITES if suite in now and now[suite] in known.get(suite, {}).get("states", [])]
+    unchanged = [suite for suite in SUITES if suite in now and suite in known and has_passed(known[suite], now[suite])]
     if chosen.again or not whole:
         unchanged = []
     orphans.adopt()  # of suites that are killed
@@ -250,7 +268,9 @@ def main() -> int:
     for suite in unchanged:  # what other commands have written there since is of another run
         reports[suite].not_run = known[suite]["not_run"]
     failed = summary(results, reports, {suite: known[suite]["at"] for suite in unchanged}, chosen.all)
-    if not failed and whole and began is not None:
+    if not failed and whole and reduced:
+        print(f"not recorded for a release: {', '.join(reduced)} is set")
+    elif not failed and whole and began is not None:
         record.passed("tests", began, not_run=report.not_run_lines(reports)[1:])  # `hatch run release` asks for it
     return failed
 

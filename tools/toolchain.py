@@ -72,6 +72,7 @@ PROBE = """
 #include <atomic>
 #include <bit>
 #include <concepts>
+#include <cstdio>
 #include <span>
 #include <stdexcept>
 #include <string>
@@ -86,7 +87,8 @@ int main() {
   const int values[] = {pair.first, pair.second};
   try { // a C compiler takes all this, and finds no library for it
     throw std::runtime_error(std::string("caught"));
-  } catch (const std::exception &) {
+  } catch (const std::exception &error) {
+    std::puts(error.what());
     return std::span(values).size() == 2 && pair < Pair{1, 3} ? flag.load() : 1;
   }
 }
@@ -103,6 +105,8 @@ def _compiler_lacks() -> str | None:
         if status != 0:
             return f"{shlex.join(command)} can't build a small C++20 program: {_first_error(words)}"
         status, words = _answer([program])
+    if status == 0 and words.strip() != "caught":
+        return f"what {shlex.join(command)} builds is not what it was given"
     return None if status == 0 else f"what {shlex.join(command)} builds does not run here: {_first_error(words)}"
 
 
@@ -120,14 +124,14 @@ def _cargo_lacks() -> str | None:
     """cargo must be new enough for the edition and the crates in use."""
     if shutil.which("cargo") is None:
         return "there is none"
-    status, words = _answer(["cargo", "--version"])
-    version = re.search(r"(\d+)\.(\d+)", words)
-    if status != 0 or version is None:
-        return f"`cargo --version` fails: {_first_error(words)}"
-    if tuple(map(int, version.groups())) < rust_version():
-        return f"this is cargo {version.group()}"
-    status, words = _answer(["rustc", "--version"])
-    return None if status == 0 else f"`rustc --version` fails: {_first_error(words)}"
+    for tool in ("cargo", "rustc"):
+        status, words = _answer([tool, "--version"])
+        version = re.search(rf"^{tool} (\d+)\.(\d+)", words, re.MULTILINE)
+        if status != 0 or version is None:
+            return f"`{tool} --version` fails: {_first_error(words)}"
+        if tuple(map(int, version.groups())) < rust_version():
+            return f"this is {version.group()}"
+    return None
 
 
 def rust_version() -> tuple[int, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from typing import Any
 
 
 class IpcError(Exception):
@@ -129,8 +130,8 @@ class RegionExists(IpcError, FileExistsError):
     def __str__(self) -> str:
         return str(self.strerror)
 
-    def __reduce__(self) -> tuple[type[RegionExists], tuple[str, str, int]]:
-        return type(self), (str(self), self.name, self.pid)
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (str(self), self.name, self.pid), self.__dict__
 
 
 class RegionNotFound(IpcError, FileNotFoundError):
@@ -143,8 +144,8 @@ class RegionNotFound(IpcError, FileNotFoundError):
     def __str__(self) -> str:
         return str(self.strerror)
 
-    def __reduce__(self) -> tuple[type[RegionNotFound], tuple[str, str]]:
-        return type(self), (str(self), self.name)
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (str(self), self.name), self.__dict__
 
 
 class UnsupportedPlatform(IpcError, NotImplementedError):
