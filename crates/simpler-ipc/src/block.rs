@@ -15,13 +15,14 @@ use crate::region::SharedBytes;
 use crate::wait::Patience;
 use crate::words;
 
-/// The first bytes of a reference: what tells it from a payload that is none.
+/// What tells a reference from a payload that is none; in it, the ring.
 const MAGIC: u64 = u64::from_ne_bytes(*b"smplrblk");
 
 /// What stands in the frame instead of the payload.
 #[repr(C)]
 #[derive(Debug, Clone, Copy)]
 struct Reference {
+    /// [`MAGIC`], and which ring it is: [`HeapRing::mark`].
     magic: u64,
     /// From the start of the ring's arena.
     offset: u64,
@@ -88,7 +89,11 @@ impl Block {
     pub fn reference(&self) -> [u8; Self::REFERENCE_NBYTES] {
         let offset = (self.address - self.ring.arena) as u64;
         let mut bytes = [0; Self::REFERENCE_NBYTES];
-        bytes.copy_from_slice(bytes_of(&Reference { magic: MAGIC, offset, nbytes: self.nbytes as u64 }));
+        bytes.copy_from_slice(bytes_of(&Reference {
+            magic: MAGIC ^ self.ring.mark(),
+            offset,
+            nbytes: self.nbytes as u64,
+        }));
         bytes
     }
 }
@@ -187,10 +192,11 @@ impl HeapRing {
     /// As [`HeapRing::received`], for those who keep a request at their own risk.
     #[doc(hidden)]
     pub fn referred(&self, ticket: u64, payload: SharedBytes<'_>) -> Result<BlockBytes<'_>> {
-        let reference = payload.read::<Reference>().ok().filter(|reference| reference.magic == MAGIC);
+        let reference = payload.read::<Reference>().ok().filter(|reference| reference.magic == MAGIC ^ self.mark());
         let Some(Reference { offset, nbytes, .. }) = reference else {
             return Err(Error::Invalid(format!(
-                "request {ticket} holds no reference to a block: it was not sent by call_large()"
+                "request {ticket} holds no reference to a block of heap ring '{}': it was not sent by call_large() with that",
+                self.name()
             )));
         };
         let found = self.live_block_at(offset, nbytes);

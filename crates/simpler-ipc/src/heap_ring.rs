@@ -21,16 +21,15 @@
 //! that at once. And before a block is handed out, its bytes are looked at: those that are neither poison nor zero
 //! (never used, or given back by the region) were written by somebody who had no right to.
 
-use std::collections::hash_map::RandomState;
-use std::hash::{BuildHasher, Hasher};
 use std::sync::atomic::{AtomicU32 as Counter, AtomicU64 as Generation, Ordering as CounterOrdering};
 
 use crate::doorbell::Doorbell;
 use crate::error::{Error, Result};
-use crate::identity::{self, Identity};
+use crate::identity::{self, Start};
 use crate::peer::Peer;
 use crate::places::{Laid, Thing};
 use crate::protocol::bell::Bell;
+use crate::protocol::owner::Allocator;
 use crate::protocol::ring::{Allocating, Ring, RingControl, Room, MAX_GRANULES};
 use crate::protocol::sync::{AtomicU64, Ordering};
 use crate::region::{Overlaid, Region};
@@ -64,10 +63,12 @@ pub struct HeapRing {
     table: Overlaid<AtomicU64>,
     poisons: bool,
     serial: u32,
-    /// The process (its generation) that was seen to be of the ring's namespaces; 0: none yet.
+    /// The process (its generation) that was seen to be of the ring's namespaces, and what this object is called there; 0: none
+    /// yet. A forked child is another.
     admitted: Generation,
+    token: Generation,
     watched: Watched,
-    _laid: Laid,
+    laid: Laid,
 }
 
 /// What a ring holds and has seen. Bytes of blocks are rounded up to the ring's alignment.
@@ -175,8 +176,9 @@ impl HeapRing {
             poisons,
             serial: next_serial(),
             admitted: Generation::new(0),
+            token: Generation::new(0),
             watched: Watched::new(doorbell),
-            _laid: laid,
+            laid,
         })
     }
 
@@ -426,10 +428,10 @@ impl HeapRing {
     #[inline]
     fn allocating(&self) -> Result<Allocating<'_>> {
         self.check_namespace()?;
-        let token = self.token();
+        let token = self.token.load(CounterOrdering::Relaxed);
         match self.ring().lock(token) {
             Ok(allocating) => Ok(allocating),
-            Err(other) => self.succeed(other, token),
+            Err(other) => self.succeed(Allocator::of(other), Allocator::of(token)),
         }
     }
 
@@ -437,7 +439,7 @@ impl HeapRing {
     /// find of others, means other processes there.
     #[inline]
     fn check_namespace(&self) -> Result<()> {
-        match self.admitted.load(CounterOrdering::Relaxed) == sys::generation() {
+        match self.admitted.load(CounterOrdering::Acquire) == sys::generation() {
             true => Ok(()),
             false => self.ask_namespace(),
         }
@@ -452,17 +454,34 @@ impl HeapRing {
                 self.name
             )));
         }
-        self.admitted.store(sys::generation(), CounterOrdering::Relaxed);
+        let generation = sys::generation();
+        let object = self.serial.wrapping_add(generation as u32);
+        let own = Allocator::new(sys::current_pid(), sys::own_start_time()?, sys::own_program(), object);
+        self.token.store(own.word(), CounterOrdering::Relaxed);
+        self.admitted.store(generation, CounterOrdering::Release);
         Ok(())
     }
 
     #[cold]
-    fn succeed(&self, other: u64, token: u64) -> Result<Allocating<'_>> {
-        let pid = (other >> 32) as u32;
-        // A process that had this one's id is gone, and so is what it left in another process's memory.
-        let gone = if pid == process_id() { other >> 16 != token >> 16 } else { is_gone(pid)? };
-        if gone {
-            if let Some(allocating) = self.ring().succeed(other, token) {
+    fn succeed(&self, other: Allocator, own: Allocator) -> Result<Allocating<'_>> {
+        if other == own {
+            return Err(Error::Corrupted(format!(
+                "heap ring '{}' has been in the midst of an allocation by this very object for seconds: a thread is stopped \
+                 there, or something else has written to the ring",
+                self.name
+            )));
+        }
+        let pid = other.pid();
+        if pid == 0 {
+            return Err(Error::Corrupted(format!("a heap ring names the process {pid}")));
+        }
+        let is_gone = match other.is_of_process_of(own) {
+            // Of this program it is alive, in another copy of this library too. What was before exec is gone.
+            true => !other.is_of_program_of(own) && sys::own_namespace()? != sys::UNKNOWN_NAMESPACE,
+            false => identity::is_gone(pid, other.start())?,
+        };
+        if is_gone {
+            if let Some(allocating) = self.ring().succeed(other.word(), own.word()) {
                 return Ok(allocating);
             }
         }
@@ -473,18 +492,16 @@ impl HeapRing {
         )))
     }
 
+    /// What tells this ring from others, the same in every process.
+    pub(crate) fn mark(&self) -> u64 {
+        let (identity, offset) = self.laid.place();
+        // An odd factor: what differs stays different. (2⁶⁴ divided by the golden ratio.)
+        (identity ^ (offset as u64).rotate_left(32)).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    }
+
     #[inline]
     fn ring(&self) -> Ring<'_> {
         Ring::new(&self.control[0], &self.table)
-    }
-
-    /// This object in this process: it differs in a child that inherited it, and from those of a process that had the
-    /// same id. The lowest bit is the ring's.
-    #[inline]
-    fn token(&self) -> u64 {
-        // The upper half of the serial number, for a child with this one's id: the first of another pid namespace, say.
-        let serial = self.serial ^ (sys::generation() as u32) << SERIAL_BITS;
-        u64::from(process_id()) << 32 | u64::from(serial << 1)
     }
 
     #[inline]
@@ -506,7 +523,10 @@ impl HeapRing {
 
 impl Drop for HeapRing {
     fn drop(&mut self) {
-        self.ring().disclaim(self.token());
+        // One that this process has inherited, and not used, is another's.
+        if self.admitted.load(CounterOrdering::Acquire) == sys::generation() {
+            self.ring().disclaim(self.token.load(CounterOrdering::Relaxed));
+        }
     }
 }
 
@@ -520,30 +540,16 @@ fn is_gone(pid: u32) -> Result<bool> {
     if pid <= 0 {
         return Err(Error::Corrupted(format!("a heap ring names the process {pid}")));
     }
-    identity::is_gone(Identity::new(pid, 0, 0))
+    identity::is_gone(pid, Start::UNKNOWN)
 }
 
 /// An allocation that looks for space a second time waits.
 const COUNTED_AT: u64 = 2;
 
-/// The bits of a serial number that tell this process's rings apart.
-const SERIAL_BITS: u32 = 15;
-
-/// 31 bits that tell this process's rings apart, in the lower half, and this process from an earlier one with its id,
-/// in the upper.
+/// What tells the rings of this process apart.
 fn next_serial() -> u32 {
     static NEXT: Counter = Counter::new(0);
-    let mut next = NEXT.load(CounterOrdering::Relaxed);
-    loop {
-        let serial =
-            if next == 0 { (RandomState::new().build_hasher().finish() as u32) | (1 << SERIAL_BITS) } else { next };
-        let mask = (1 << SERIAL_BITS) - 1;
-        let after = (serial & !mask) | (serial.wrapping_add(1) & mask);
-        match NEXT.compare_exchange_weak(next, after, CounterOrdering::Relaxed, CounterOrdering::Relaxed) {
-            Ok(_) => return serial & 0x7fff_ffff,
-            Err(other) => next = other,
-        }
-    }
+    NEXT.fetch_add(1, CounterOrdering::Relaxed)
 }
 
 fn granules(nbytes: usize, alignment: usize) -> Result<usize> {

@@ -4,7 +4,7 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 
 use crate::error::Result;
-pub(crate) use crate::protocol::owner::Identity;
+pub(crate) use crate::protocol::owner::{Identity, Start};
 use crate::sys;
 
 /// This process.
@@ -13,19 +13,22 @@ pub(crate) fn own() -> Result<Identity> {
 }
 
 /// Whether a process of this pid namespace has ended; one that was not reaped yet has. Where it cannot be told whether
-/// the one that has its id now is a later one, it is taken for alive.
-pub(crate) fn is_gone(process: Identity) -> Result<bool> {
-    let pid = process.pid();
+/// the one that has its id now is a later one, it is taken for alive; so are all where it cannot be told of which namespace
+/// they are, as processes of another one may have written their ids, too.
+pub(crate) fn is_gone(pid: i32, start: Start) -> Result<bool> {
+    if sys::own_namespace()? == sys::UNKNOWN_NAMESPACE {
+        return Ok(false);
+    }
     // Held by a descriptor before it is asked for: its number may go to another one meanwhile.
     let Some(held) = sys::process_open(pid)? else { return Ok(true) };
     if sys::poll_readable(&[held.as_fd()], Some(Duration::ZERO))?.is_some_and(|ended| ended[0]) {
         return Ok(true);
     }
-    if !process.has_start() || !sys::proc_is_own() {
+    if !start.is_known() || !sys::proc_is_own() {
         return Ok(false);
     }
     // None: /proc hides other users' processes.
-    Ok(sys::process_start_time(pid)?.is_some_and(|started| !process.may_have_started(started)))
+    Ok(sys::process_start_time(pid)?.is_some_and(|started| !start.may_be(started)))
 }
 
 /// The process that made an object of this library.

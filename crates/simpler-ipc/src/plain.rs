@@ -74,9 +74,10 @@ fn place<T: Plain>(first: *mut u8, nbytes: usize, fits: bool) -> Result<*mut T> 
 impl<'a> SharedBytes<'a> {
     /// The payload as a value, in place.
     ///
-    /// No thread of this process writes there meanwhile, and a peer that keeps to the protocol does not either. One that
-    /// does all the same may change the value while it is looked at: between processes that do not trust each other use
-    /// [`SharedBytes::read`], and check the copy.
+    /// No thread of this process writes there meanwhile, and a peer that keeps to the protocol does not either. To write there
+    /// all the same (a peer that does not keep to it; this process through the region's file descriptor) is what to write to
+    /// another program's memory is: the compiler counts on it not to happen. Between processes that do not trust each other
+    /// use [`SharedBytes::read`], and check the copy.
     ///
     /// # Errors
     /// [`Error::Invalid`] if the payload has not the size of a `T`, naming both, or a `T` is aligned to more than 16 bytes.

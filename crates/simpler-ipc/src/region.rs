@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use crate::error::{Error, Result};
 use crate::identity::Maker;
 use crate::named::{self, OwnedName, Pause};
-use crate::places::{check_punch, Place, Thing};
+use crate::places::{punch_beside, Places, Thing};
 use crate::protocol::bell::Bell;
 use crate::protocol::lane::LaneHeader;
 use crate::protocol::ring::RingControl;
@@ -36,7 +36,7 @@ struct Mapping {
     maker: Maker,
 }
 
-// SAFETY: a mapping belongs to the process, not to a thread; the bytes are reached by atomics or raw copies only.
+// SAFETY: a mapping belongs to the process, not to a thread; what reaches its bytes says by itself who else may.
 unsafe impl Send for Mapping {}
 // SAFETY: as above; nothing in `Mapping` itself changes after construction but what is behind a lock.
 unsafe impl Sync for Mapping {}
@@ -80,7 +80,7 @@ pub(crate) static MAPPED: Mutex<Mapped> = Mutex::new(Vec::new());
 pub(crate) struct MappedRegion {
     identity: u64,
     mapping: Weak<Mapping>,
-    pub(crate) places: Vec<Place>,
+    pub(crate) places: Places,
 }
 
 impl MappedRegion {
@@ -90,7 +90,7 @@ impl MappedRegion {
     }
 
     fn has(&self, thing: Thing, offset: usize) -> bool {
-        self.places.iter().any(|place| (place.thing, place.offset) == (thing, offset))
+        self.places.get(&offset).is_some_and(|place| place.thing == thing)
     }
 
     /// Whether it is that very mapping.
@@ -203,7 +203,7 @@ impl Region {
         let mut mapped = mapped();
         mapped.retain(|known| known.mapping.strong_count() > 0);
         let (identity, mapping) = (region.identity(), Arc::downgrade(&region.0));
-        mapped.push(MappedRegion { identity, mapping, places: Vec::new() });
+        mapped.push(MappedRegion { identity, mapping, places: Places::new() });
         drop(mapped);
         region
     }
@@ -247,7 +247,8 @@ impl Region {
         self.0.address.as_ptr() as usize
     }
 
-    /// The file descriptor to hand to another process.
+    /// The file descriptor to hand to another process. To write through it (`write_at`) is to write behind the back of all that
+    /// lies in the region, as another process could.
     pub fn fd(&self) -> BorrowedFd<'_> {
         self.0.fd.as_fd()
     }
@@ -283,8 +284,7 @@ impl Region {
         if nbytes == 0 {
             return Ok(());
         }
-        check_punch(self, offset, nbytes)?;
-        sys::memory_punch(self.fd(), offset as u64, nbytes as u64)
+        punch_beside(self, offset, nbytes, || sys::memory_punch(self.fd(), offset as u64, nbytes as u64))
     }
 
     /// A range of the region's bytes.

@@ -1,6 +1,7 @@
 //! Peers whose death ends the waits of one object: a side of a mailbox, a wait set, a heap ring.
 
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
+use std::time::Duration;
 
 use crate::doorbell::Doorbell;
 use crate::error::{Error, Result};
@@ -22,6 +23,10 @@ struct WatchedPeer {
     watch: Watch,
     reported: bool,
 }
+
+/// Together half a second.
+const LOOKS_AT_INHERITED: u32 = 5000;
+const LOOK_AGAIN_AFTER: Duration = Duration::from_micros(100);
 
 impl Watched {
     pub(crate) fn new(doorbell: Doorbell) -> Self {
@@ -108,12 +113,24 @@ impl Watched {
         match self.peers.try_lock() {
             Ok(peers) => Ok(peers),
             Err(TryLockError::Poisoned(peers)) => Ok(peers.into_inner()),
-            // A thread of the parent had it when this process was forked, and is not here to let go of it.
-            Err(TryLockError::WouldBlock) if !self.is_here() => Err(Error::Misused(
-                "a thread of the parent was using this object when this process was forked: make another here"
-                    .to_owned(),
-            )),
+            Err(TryLockError::WouldBlock) if !self.is_here() => self.lock_inherited(),
             Err(TryLockError::WouldBlock) => Ok(self.peers.lock().unwrap_or_else(PoisonError::into_inner)),
         }
+    }
+
+    /// A thread of this process has it, for some microseconds; or one of the parent had it when this process was forked, which
+    /// is not here to let go of it.
+    #[cold]
+    fn lock_inherited(&self) -> Result<MutexGuard<'_, Vec<WatchedPeer>>> {
+        for _ in 0..LOOKS_AT_INHERITED {
+            match self.peers.try_lock() {
+                Ok(peers) => return Ok(peers),
+                Err(TryLockError::Poisoned(peers)) => return Ok(peers.into_inner()),
+                Err(TryLockError::WouldBlock) => std::thread::sleep(LOOK_AGAIN_AFTER),
+            }
+        }
+        Err(Error::Misused(
+            "a thread of the parent was using this object when this process was forked: make another here".to_owned(),
+        ))
     }
 }

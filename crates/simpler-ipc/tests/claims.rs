@@ -6,7 +6,7 @@ mod common;
 
 use std::thread;
 
-use common::{no_wait, pair, region, FRAME_BYTES};
+use common::{no_wait, pair, region, write, FRAME_BYTES, REPLY};
 use simpler_ipc::{Error, Kind, Mailbox, MailboxClient, Patience, Request};
 
 #[test]
@@ -128,4 +128,19 @@ fn a_claim_that_outlives_its_client_keeps_its_frame_from_a_successor_until_it_is
     server.reply(0, &[]).unwrap();
     assert_eq!(client.poll().unwrap().unwrap().ticket, 1);
     assert_eq!(client.send(Kind::Task, b"mine").unwrap(), Some(2));
+}
+
+#[test]
+fn a_reply_to_a_claim_that_was_not_submitted_is_corruption_and_frees_no_frame() {
+    let region = region();
+    let (mut client, _server) = pair(&region);
+    let claim = client.claim().unwrap().unwrap();
+    // As a wrong peer may: generation 0, kind task, status ok.
+    write(&region, REPLY, &(1u64 << 3 | 1).to_ne_bytes());
+    for _ in 0..2 {
+        assert!(matches!(client.poll(), Err(Error::Corrupted(_))));
+        assert!(matches!(client.make_room(), Err(Error::Corrupted(_))));
+    }
+    let others = std::iter::from_fn(|| client.claim().ok().flatten()).collect::<Vec<_>>();
+    assert!(others.iter().all(|other| other.frame() != claim.frame()), "two claims of one frame");
 }

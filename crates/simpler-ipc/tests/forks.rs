@@ -48,6 +48,8 @@ mod linux {
         ("what_a_program_had_before_exec_is_nobodys", before_exec),
         ("a_process_of_another_pid_namespace_is_refused", another_namespace),
         ("a_process_of_another_time_namespace_is_refused", another_time),
+        ("where_no_namespace_can_be_told_nobody_is_followed", without_proc),
+        ("threads_of_a_child_allocate_from_a_ring_that_it_inherits", threads_of_a_child),
         ("a_child_that_has_its_parents_id_gets_an_error_from_what_it_inherits", same_id),
         ("a_child_that_was_forked_past_the_c_library_gets_an_error_from_what_it_inherits", past_the_library),
         ("a_child_gets_an_error_from_what_it_inherits_and_the_parent_goes_on", inherited),
@@ -306,6 +308,53 @@ mod linux {
         });
         drop(client);
         mailbox.client(None).unwrap();
+    }
+
+    /// Without /proc the processes of any namespace look alike: who is not found may be elsewhere, and alive.
+    fn without_proc() {
+        in_namespace(libc::CLONE_NEWNS, || {
+            let (none, tmpfs, proc) = (std::ptr::null(), c"tmpfs".as_ptr(), c"/proc".as_ptr());
+            // SAFETY: strings, and no data.
+            if unsafe { libc::mount(tmpfs, proc, tmpfs, 0, none) } != 0 {
+                println!("not run: this system does not let a process hide /proc from itself");
+                return;
+            }
+            let mailbox = mailbox();
+            let region = Region::anonymous(HeapRing::required_bytes(4096, 64).unwrap(), "test").unwrap();
+            let ring = || HeapRing::new(&region, 0, 4096, "test", 64).unwrap();
+            in_child(|| {
+                drop(mailbox.client(None).unwrap()); // what was let go of is free
+                std::mem::forget(mailbox.server(None).unwrap());
+                let allocating = ring();
+                allocating.try_alloc(1).unwrap().unwrap();
+                std::mem::forget(allocating);
+            });
+            in_child(|| {
+                mailbox.client(None).unwrap();
+                misused(mailbox.server(None));
+                misused(ring().try_alloc(1));
+            });
+        });
+    }
+
+    fn threads_of_a_child() {
+        let region = Region::anonymous(HeapRing::required_bytes(1 << 16, 64).unwrap(), "test").unwrap();
+        let ring = HeapRing::new(&region, 0, 1 << 16, "test", 64).unwrap();
+        let me = Peer::open(std::process::id() as i32).unwrap();
+        ring.watch(&me).unwrap();
+        in_child(|| {
+            std::thread::scope(|scope| {
+                for _ in 0..3 {
+                    scope.spawn(|| {
+                        for _ in 0..3000 {
+                            // So large that they wait for one another, and look at who is watched.
+                            let block = ring.alloc(3 << 14, &mut patience()).unwrap();
+                            ring.release(block).unwrap();
+                        }
+                    });
+                }
+            });
+        });
     }
 
     /// What a child must not do with what it inherits, whoever it thinks it is.

@@ -438,3 +438,53 @@ fn a_ring_of_another_pid_namespace_is_left_alone() {
     assert_eq!(ring.live(), 1);
     ring.release(block).unwrap(); // says nothing of who does it
 }
+
+/// Where the ring says which object allocates: process id, start, program, object; the lowest bit: at this moment.
+const OWNER: usize = 128;
+
+fn owner(region: &Region) -> u64 {
+    u64::from_ne_bytes(read(region, OWNER, 8).try_into().unwrap())
+}
+
+#[test]
+fn a_ring_is_followed_where_its_allocator_is_gone_and_only_there() {
+    let region = region(4096);
+    let first = ring(&region, 4096);
+    let block = alloc(&first, 1);
+    let alive = owner(&region);
+    drop(first);
+    assert_eq!(owner(&region), 0);
+    let refused = |word: u64| {
+        write(&region, OWNER, &word.to_ne_bytes());
+        let next = ring(&region, 4096);
+        let outcome = next.try_alloc(1).map(|found| next.release(found.unwrap()).unwrap());
+        drop(next);
+        outcome.err().map(|error| error.to_string())
+    };
+    let me = format!("is allocated from by process {}", std::process::id());
+    for (what, word) in
+        [("another copy of this library", alive ^ (1 << 1)), ("one with the ring in hand", (alive ^ (1 << 1)) | 1)]
+    {
+        assert!(refused(word).is_some_and(|error| error.contains(&me)), "{what}");
+    }
+    for (what, word) in [
+        ("an earlier process with this one's id", alive - (1 << 26)),
+        ("one that was killed with the ring in hand", (alive - (1 << 26)) | 1),
+        ("what this process was before exec", alive ^ (1 << 16)),
+    ] {
+        assert_eq!(refused(word), None, "{what}");
+    }
+    ring(&region, 4096).release(block).unwrap();
+}
+
+#[test]
+fn a_ring_that_says_for_ever_that_this_object_is_at_it_is_corrupted() {
+    let region = region(4096);
+    let ring = ring(&region, 4096);
+    alloc(&ring, 1);
+    let busy = owner(&region) | 1;
+    write(&region, OWNER, &busy.to_ne_bytes());
+    assert!(matches!(ring.try_alloc(1), Err(Error::Corrupted(_))));
+    write(&region, OWNER, &(busy - 1).to_ne_bytes());
+    alloc(&ring, 1);
+}

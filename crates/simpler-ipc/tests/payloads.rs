@@ -237,6 +237,25 @@ fn space_that_others_give_back_is_found_by_a_call_whose_own_requests_hold_some()
 }
 
 #[test]
+fn a_reference_to_a_block_of_another_ring_is_refused() {
+    let (mut client, mut server) = pair(1, 64);
+    let (one, other) = (heap(), heap());
+    let region = Region::anonymous(2 * HeapRing::required_bytes(RING, 1024).unwrap(), "heap").unwrap();
+    let beside = |offset| Arc::new(HeapRing::new(&region, offset, RING, "heap", 1024).unwrap());
+    let (first, second) = (beside(0), beside(HeapRing::required_bytes(RING, 1024).unwrap().next_multiple_of(128)));
+    for (sent, received) in [(&one, &other), (&first, &second), (&second, &first)] {
+        let _there = Block::alloc(received, 2000, &mut no_wait()).unwrap();
+        let block = Block::alloc(sent, 2000, &mut no_wait()).unwrap();
+        client.send(Kind::Task, &block.reference()).unwrap().unwrap();
+        let request = server.recv(&mut no_wait()).unwrap();
+        assert!(matches!(received.received(&request), Err(Error::Invalid(_))));
+        assert_eq!(sent.received(&request).unwrap().nbytes(), 2000);
+        server.reply(0, &[]).unwrap();
+        client.poll().unwrap().unwrap();
+    }
+}
+
+#[test]
 fn a_reference_to_what_is_no_live_block_is_refused() {
     let (mut client, mut server) = pair(1, 64);
     let ring = heap();

@@ -4,9 +4,12 @@
 
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
 
 use rustix::fs::{MemfdFlags, SealFlags};
-use simpler_ipc::{Doorbell, Error, Region};
+use simpler_ipc::{Doorbell, Error, Kind, Mailbox, Patience, Region};
 
 /// Writes to shared memory.
 fn write(region: &Region, offset: usize, bytes: &[u8]) {
@@ -164,4 +167,30 @@ fn impossible_sizes_and_names_are_refused() {
     assert!(matches!(Region::anonymous(usize::MAX, "test"), Err(Error::Invalid(_))));
     assert!(matches!(Region::anonymous(1, "a\0b"), Err(Error::Invalid(_))));
     assert!(matches!(Region::anonymous(1, &"x".repeat(300)), Err(Error::Invalid(_))));
+}
+
+#[test]
+fn a_range_is_given_back_before_a_mailbox_is_made_there_or_not_at_all() {
+    let region = Region::anonymous(Mailbox::required_bytes(1, 64).unwrap(), "test").unwrap();
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                match region.punch(0, region.nbytes()) {
+                    Ok(()) | Err(Error::Misused(_)) => {}
+                    Err(error) => panic!("{error}"),
+                }
+            }
+        });
+        for value in 1..2000u64 {
+            let mailbox = Mailbox::new(&region, 0, 1, 64).unwrap();
+            let (mut client, mut server) = (mailbox.client(None).unwrap(), mailbox.server(None).unwrap());
+            client.send(Kind::Task, &value.to_ne_bytes()).unwrap().unwrap();
+            let request = server.recv(&mut Patience::limited(Duration::ZERO)).unwrap();
+            assert_eq!(request.payload.read::<u64>().unwrap(), value);
+            server.reply(0, &[]).unwrap();
+            client.poll().unwrap().unwrap();
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
 }

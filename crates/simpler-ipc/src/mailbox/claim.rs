@@ -52,6 +52,10 @@ impl Claim {
         self.side.check()
     }
 
+    pub(super) fn ticket(&self) -> u64 {
+        self.turn.ticket
+    }
+
     /// The frame's number, from 0 to depth - 1.
     pub fn frame(&self) -> usize {
         self.turn.frame

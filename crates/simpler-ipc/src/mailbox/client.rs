@@ -33,6 +33,9 @@ pub struct MailboxClient {
     /// Its claims have it, too.
     pub(super) side: Arc<ClientSide>,
     pub(super) calls: Vec<Call>,
+    /// Tickets of claims that are not submitted: a reply to one of them is none, whatever the lane says. Those of claims that
+    /// were dropped stand here until that is learned.
+    open: Vec<u64>,
     /// Replies to other requests that a call came across.
     pub(super) kept: VecDeque<Reply>,
 }
@@ -47,8 +50,8 @@ impl MailboxClient {
         let waiter = LaneWaiter::new(lane.clone(), Role::Client, doorbell, Spin::new())?;
         let waiter = Arc::new(ReplyWaiter { waiter, progress: Progress::at(next.ticket, oldest.ticket) });
         let server = Ringer::new(Role::Client.other());
-        let (calls, kept) = (Vec::new(), VecDeque::new());
-        let mut client = MailboxClient { lane, next, oldest, server, waiter, side, calls, kept };
+        let (calls, open, kept) = (Vec::new(), Vec::new(), VecDeque::new());
+        let mut client = MailboxClient { lane, next, oldest, server, waiter, side, calls, open, kept };
         // A predecessor was killed between taking a place in the lane and posting: the server waits for that frame.
         for hole in frames.iter().filter(|found| !found.is_posted() && found.turn.ticket < next.ticket) {
             client.side.give_up(hole.turn);
@@ -83,7 +86,9 @@ impl MailboxClient {
     /// [`Error::Corrupted`].
     #[inline]
     pub fn claim(&mut self) -> Result<Option<Claim>> {
-        Ok(self.claim_turn()?.map(|turn| Claim::new(turn, &self.side)))
+        let claimed = self.claim_turn()?.map(|turn| Claim::new(turn, &self.side));
+        self.open.extend(claimed.as_ref().map(Claim::ticket));
+        Ok(claimed)
     }
 
     /// The place of a claim of this client.
@@ -105,6 +110,7 @@ impl MailboxClient {
         self.lane.check_fits(nbytes)?;
         self.server.refresh(&self.lane)?;
         claim.into_posted();
+        self.open.retain(|ticket| *ticket != turn.ticket);
         self.lane.frame(turn.frame).request.post(turn.generation, Posted { kind, nbytes });
         self.ring()?;
         Ok(turn.ticket)
@@ -141,7 +147,19 @@ impl MailboxClient {
     #[cold]
     fn learn_given_up(&mut self) {
         let given_up = self.side.take_given_up();
+        self.open.retain(|ticket| !given_up.contains(ticket));
         self.calls.extend(given_up.into_iter().map(|ticket| Call::new(ticket, true)));
+    }
+
+    /// The oldest request seems to be answered: an error if it was not even posted. Its frame is the claim's, which may be
+    /// written to meanwhile.
+    #[cold]
+    fn check_posted(&self) -> Result<()> {
+        let ticket = self.oldest.ticket;
+        match self.open.contains(&ticket) {
+            false => Ok(()),
+            true => Err(Error::Corrupted(format!("request {ticket} has a reply, and was not posted"))),
+        }
     }
 
     #[inline]
@@ -360,8 +378,9 @@ impl MailboxClient {
         }
         let Turn { frame, generation, .. } = self.oldest;
         let finished = self.lane.frame(frame).reply.finished(generation, self.lane.frame_bytes)?;
-        if finished.is_some_and(|finished| finished.status == Status::Cancelled) {
+        if finished.is_some_and(|finished| finished.status == Status::Cancelled || !self.open.is_empty()) {
             self.learn_given_up();
+            self.check_posted()?;
         }
         Ok(finished)
     }

@@ -78,7 +78,10 @@ impl Side {
                 own.pid()
             )));
         }
-        let is_gone = |owner: Identity| Ok(owner.is_other_program_of(own) || identity::is_gone(owner)?);
+        let known = namespace != sys::UNKNOWN_NAMESPACE;
+        let is_gone = |owner: Identity| {
+            Ok(known && owner.is_other_program_of(own) || identity::is_gone(owner.pid(), owner.start())?)
+        };
         match owner(lane, role).claim(own, namespace, is_gone)? {
             Ok(dead) => {
                 held.insert(place(lane, role), maker);

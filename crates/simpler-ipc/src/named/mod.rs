@@ -87,7 +87,7 @@ fn owner(record: &Record) -> Result<Owner> {
         ));
     }
     let gone = || Ok(Owner::Gone(format!("its owner, process {pid}, has ended")));
-    if identity::is_gone(Identity::new(pid, record.start_time, 0))? {
+    if identity::is_gone(pid, Identity::new(pid, record.start_time, 0).start())? {
         return gone();
     }
     Ok(match sys::memory_of(pid, record.fd, record.identity)? {

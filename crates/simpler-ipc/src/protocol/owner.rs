@@ -12,6 +12,32 @@
 use super::sync::{AtomicU64, Ordering};
 use crate::error::{Error, Result};
 
+/// The last bits of when a process started, in clock ticks since boot.
+#[derive(Debug, Clone, Copy)]
+pub struct Start {
+    value: u64,
+    bits: u32,
+}
+
+impl Start {
+    /// None of them: it cannot be told when.
+    pub const UNKNOWN: Start = Start { value: 0, bits: 1 };
+
+    /// Whether it can be told when.
+    pub fn is_known(self) -> bool {
+        self.value != 0
+    }
+
+    /// Whether it may be that of a process that started then.
+    pub fn may_be(self, start_time: u64) -> bool {
+        self.value == last(start_time, self.bits)
+    }
+}
+
+const fn last(word: u64, bits: u32) -> u64 {
+    word & ((1 << bits) - 1)
+}
+
 /// A process, and what it runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Identity(u64);
@@ -26,8 +52,7 @@ impl Identity {
     /// Process `pid`, which started in the tick `start_time` since boot (0: it cannot be told) and runs a program that has
     /// that number ([`sys::own_program`](crate::sys)).
     pub fn new(pid: i32, start_time: u64, program: u16) -> Self {
-        let start = start_time & ((1 << START_BITS) - 1);
-        let pid = pid as u64 & ((1 << PID_BITS) - 1);
+        let (start, pid) = (last(start_time, START_BITS), last(pid as u64, PID_BITS));
         Identity(u64::from(program) << (PID_BITS + START_BITS) | start << PID_BITS | pid)
     }
 
@@ -42,29 +67,77 @@ impl Identity {
 
     /// Its process id.
     pub fn pid(self) -> i32 {
-        (self.0 & ((1 << PID_BITS) - 1)) as i32
+        last(self.0, PID_BITS) as i32
     }
 
-    fn start(self) -> u64 {
-        self.0 >> PID_BITS & ((1 << START_BITS) - 1)
-    }
-
-    /// Whether it is known when it started.
-    pub fn has_start(self) -> bool {
-        self.start() != 0
-    }
-
-    /// Whether it can be a process that started then.
-    pub fn may_have_started(self, start_time: u64) -> bool {
-        self.start() == start_time & ((1 << START_BITS) - 1)
+    /// When it started.
+    pub fn start(self) -> Start {
+        Start { value: last(self.0 >> PID_BITS, START_BITS), bits: START_BITS }
     }
 
     /// Whether `other` is the same process with another program: one of the two has been replaced by the other (exec).
     pub fn is_other_program_of(self, other: Self) -> bool {
-        let process = (1 << (PID_BITS + START_BITS)) - 1;
-        self.0 & process == other.0 & process && self != other
+        last(self.0 ^ other.0, PID_BITS + START_BITS) == 0 && self != other
     }
 }
+
+/// An object of a process that allocates from a ring, in one word, whose lowest bit is the ring's:
+/// process id, last bits of its start, a number for its program, one for the object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Allocator(u64);
+
+impl Allocator {
+    const OBJECT_BITS: u32 = 15;
+    const PROGRAM_BITS: u32 = 10;
+    /// As [`START_BITS`]: the same after ten minutes.
+    const START_BITS: u32 = 16;
+    const PROGRAM_AT: u32 = Self::OBJECT_BITS + 1;
+    const START_AT: u32 = Self::PROGRAM_AT + Self::PROGRAM_BITS;
+    const PID_AT: u32 = Self::START_AT + Self::START_BITS;
+
+    /// The object with a number that no other of this program has, of whose bits the last are kept.
+    pub fn new(pid: i32, start_time: u64, program: u16, object: u32) -> Self {
+        Allocator(
+            last(pid as u64, PID_BITS) << Self::PID_AT
+                | last(start_time, Self::START_BITS) << Self::START_AT
+                | last(program.into(), Self::PROGRAM_BITS) << Self::PROGRAM_AT
+                | last(object.into(), Self::OBJECT_BITS) << 1,
+        )
+    }
+
+    /// What stands in a ring.
+    pub fn of(word: u64) -> Self {
+        Allocator(word & !1)
+    }
+
+    /// As it stands in a ring.
+    pub fn word(self) -> u64 {
+        self.0
+    }
+
+    /// Its process id.
+    pub fn pid(self) -> i32 {
+        (self.0 >> Self::PID_AT) as i32
+    }
+
+    /// When that process started.
+    pub fn start(self) -> Start {
+        Start { value: last(self.0 >> Self::START_AT, Self::START_BITS), bits: Self::START_BITS }
+    }
+
+    /// Whether both are of one process, as far as these words tell.
+    pub fn is_of_process_of(self, other: Self) -> bool {
+        (self.0 ^ other.0) >> Self::START_AT == 0
+    }
+
+    /// Whether both are of one process with one program.
+    pub fn is_of_program_of(self, other: Self) -> bool {
+        (self.0 ^ other.0) >> Self::PROGRAM_AT == 0
+    }
+}
+
+#[cfg(not(loom))]
+const _: () = assert!(Allocator::PID_AT + PID_BITS == u64::BITS);
 
 /// The namespaces in which ids and start times in shared memory are counted: those of whoever first asks to be admitted.
 #[repr(C)]

@@ -60,8 +60,8 @@ pub const MAX_GRANULES: u64 = (1 << 30) - 1;
 /// The lowest bit of the owner word: somebody is at it.
 const BUSY: u64 = 1;
 
-/// After so many pauses, minutes, a turn is not one that a thread will end: something else has written to the word.
-const LAST_TURN: u32 = 1 << 21;
+/// After so many pauses, seconds, a turn is not one that a thread will end: something else has written to the word.
+const LAST_TURN: u32 = 1 << 14;
 
 /// How often a reader starts again because the allocator went on meanwhile.
 const LOOKS: usize = if cfg!(loom) { 2 } else { 8 };

@@ -66,6 +66,7 @@ static AT_LOAD: extern "C" fn() = at_load;
 
 /// Tells this process from those that it descends from: what they have made it inherits, and their ids say nothing (each may
 /// be the first of a pid namespace, or have the id of one that has ended). Asked by every call, so remembered until a fork.
+/// The upper half counts the generations; the lower one is random, and tells siblings and copies of this library apart, mostly.
 #[inline]
 pub fn generation() -> u64 {
     match KNOWN.generation.load(Ordering::Relaxed) {
@@ -79,7 +80,11 @@ fn new_generation() -> u64 {
     if !FORGOTTEN_BY_CHILDREN.load(Ordering::Relaxed) {
         return current_pid() as u64;
     }
-    let new = LAST_GENERATION.fetch_add(1, Ordering::Relaxed) + 1;
+    let mut chance = [0u8; 4];
+    // SAFETY: as many bytes are valid for writes. Where the kernel has none yet, the number is as good without.
+    unsafe { libc::getrandom(chance.as_mut_ptr().cast(), chance.len(), libc::GRND_NONBLOCK) };
+    let count = LAST_GENERATION.fetch_add(1, Ordering::Relaxed) + 1;
+    let new = count << 32 | u64::from(u32::from_ne_bytes(chance));
     match KNOWN.generation.compare_exchange(0, new, Ordering::Relaxed, Ordering::Relaxed) {
         Ok(_) => new,
         Err(other) => other, // a thread was faster

@@ -21,5 +21,4 @@ mod unsupported;
 pub use unsupported::*;
 
 /// What stands for namespaces that cannot be told. It is no namespace's inode.
-#[cfg(target_os = "linux")]
 pub const UNKNOWN_NAMESPACE: u64 = 1;
