@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from simpler import SharedMemoryFull
-from simpler.arena import Arena, FreeList
+from simpler.memory.arena import Arena, FreeList
 from simpler_ipc import Region
 
 

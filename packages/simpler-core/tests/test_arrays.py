@@ -7,7 +7,7 @@ import pytest
 import simpler
 import torch
 from simpler import ContinuousTensor, DataType, TensorError
-from simpler.arrays import MAX_DIMENSIONS, data_type, describe
+from simpler.arguments.arrays import MAX_DIMENSIONS, data_type, describe
 
 
 class Interface:

@@ -8,7 +8,7 @@ import simpler
 import simpler_runtime
 import torch
 from simpler import TaskArgs
-from simpler.callables import MAX_CHIP_CALLABLES
+from simpler.tasks.callables import MAX_CHIP_CALLABLES
 
 PLATFORMS = sorted(simpler_runtime.platforms())
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import deque
 
 import pytest
-from simpler.callables import CallableKind, Entry
-from simpler.dispatcher import CROWDED, Pool
-from simpler.engine import Engine
 from simpler.errors import TaskFailed
-from simpler.memory import SharedMemory
+from simpler.graph.dispatcher import CROWDED, Pool
+from simpler.graph.engine import Engine
+from simpler.memory.regions import SharedMemory
 from simpler.protocol import DEPTH, FAILED, OK, OK_MEDIUM, OK_SLOW, POISONED, pack_failure
-from simpler.slot import Slot
+from simpler.tasks.callables import CallableKind, Entry
+from simpler.tasks.slot import Slot
 from simpler_ipc import Doorbell, Region, WaitSet
 from simpler_runtime import CallConfig, TaskArgs
 
@@ -265,7 +265,7 @@ def test_a_finished_run_leaves_nothing_behind():
 
 
 def test_tasks_nobody_can_run_any_more_are_reported_instead_of_waited_for(monkeypatch):
-    monkeypatch.setattr("simpler.engine.CHECK_S", 0.01)
+    monkeypatch.setattr("simpler.graph.engine.CHECK_S", 0.01)
     bench = Bench(1)
     slot = bench.submit()
     bench.ends[0].in_flight.clear()  # as if it had been lost
@@ -275,7 +275,7 @@ def test_tasks_nobody_can_run_any_more_are_reported_instead_of_waited_for(monkey
 
 
 def test_memory_of_a_long_run_is_bounded(monkeypatch):
-    monkeypatch.setattr("simpler.engine.MAX_LIVE", 100)
+    monkeypatch.setattr("simpler.graph.engine.MAX_LIVE", 100)
     bench = Bench(1)
 
     class Quick(ByHand):

@@ -12,8 +12,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from simpler import TaskArgs
-from simpler.arrays import describe
-from simpler.staging import overlap, runs_of
+from simpler.arguments.arrays import describe
+from simpler.memory.staging import overlap, runs_of
 
 
 def add_one(args: simpler.SubTaskArgs) -> None:

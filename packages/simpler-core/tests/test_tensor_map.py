@@ -5,8 +5,8 @@ from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
-from simpler import tensor_map
-from simpler.tensor_map import TensorMap
+from simpler.graph import tensor_map
+from simpler.graph.tensor_map import TensorMap
 
 
 @dataclass(eq=False)

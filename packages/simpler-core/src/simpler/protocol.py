@@ -17,7 +17,7 @@ from typing import Any
 
 import cloudpickle
 
-from .errors import RemoteError
+from simpler.errors import RemoteError
 
 DEPTH = 32  # frames a mailbox holds: tasks that can be handed ahead to a child
 FRAME_NBYTES = 64 * 1024

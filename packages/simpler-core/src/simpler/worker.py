@@ -14,17 +14,17 @@ from typing import Any
 import numpy as np
 from simpler_runtime import CallConfig, ChipCallable, ChipWorker, PlatformError, platforms
 
-from . import child
-from .arrays import checked_shape, data_type, numpy_dtype
-from .callables import CallableHandle, CallableKind, Entry, Registry
-from .children import CHIP, Children
-from .dispatcher import Pool
-from .endpoint import LocalEndpoint
-from .engine import Engine, gone
-from .errors import RegistrationFailed, WorkerStateError
-from .memory import SharedMemory
-from .orchestrator import DEFAULT_CONFIG, Orchestrator
-from .protocol import OK, Control, dumps, unpack_failure
+from simpler.arguments.arrays import checked_shape, data_type, numpy_dtype
+from simpler.errors import RegistrationFailed, WorkerStateError
+from simpler.graph.dispatcher import Pool
+from simpler.graph.engine import Engine, gone
+from simpler.graph.orchestrator import DEFAULT_CONFIG, Orchestrator
+from simpler.memory.regions import SharedMemory
+from simpler.processes import child
+from simpler.processes.children import CHIP, Children
+from simpler.processes.endpoint import LocalEndpoint
+from simpler.protocol import OK, Control, dumps, unpack_failure
+from simpler.tasks.callables import CallableHandle, CallableKind, Entry, Registry
 
 START_S = 60.0  # a child may take this long to start
 GRACE_S = 0.3  # a run that is interrupted gives its running tasks this long before it ends their children

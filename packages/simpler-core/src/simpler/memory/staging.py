@@ -20,10 +20,10 @@ from typing import Any
 
 import numpy as np
 
-from .arrays import ArrayInfo
-from .errors import TensorError
-from .memory import SharedMemory
-from .task_args import Tensor
+from simpler.arguments.arrays import ArrayInfo
+from simpler.arguments.task_args import Tensor
+from simpler.errors import TensorError
+from simpler.memory.regions import SharedMemory
 
 # A view with gaps is this many runs of bytes at most; beyond, it counts as everything between its ends.
 MAX_RUNS = 4096

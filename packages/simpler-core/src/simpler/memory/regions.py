@@ -15,9 +15,9 @@ import numpy as np
 from simpler_ipc import HeapRing, HeapRingFull, Region
 from simpler_runtime import DataType
 
-from .arena import Arena
-from .arrays import numpy_dtype
-from .errors import SharedMemoryFull
+from simpler.arguments.arrays import numpy_dtype
+from simpler.errors import SharedMemoryFull
+from simpler.memory.arena import Arena
 
 KEEP = 64 << 20
 """Bytes at the front of each HeapRing that stay warm between runs; what a run used beyond is given back after it."""

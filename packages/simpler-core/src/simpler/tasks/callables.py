@@ -16,8 +16,8 @@ from typing import Any
 import cloudpickle
 from simpler_runtime import ChipCallable
 
-from .errors import RegistrationFailed, UnknownCallable
-from .protocol import DEPTH
+from simpler.errors import RegistrationFailed, UnknownCallable
+from simpler.protocol import DEPTH
 
 MAX_CHIP_CALLABLES = 64  # slots a chip has
 UNKNOWN = DEPTH  # the weight of what may take any time

@@ -13,15 +13,15 @@ from typing import Any
 
 from simpler_ipc import Doorbell, PeerDied, WaitSet, WaitTimeout
 
-from .dispatcher import Dispatcher, Pool
-from .endpoint import Answer, ControlCall, Endpoint
-from .errors import RunTimeout, TaskFailed, WorkerDied, WorkerStateError, combine, describe_death
-from .memory import SharedMemory
-from .protocol import DEPTH, FAILED, OK_SLOW, unpack_failure
-from .slot import Slot
-from .staging import Staging
-from .states import BUILD, COMPLETE, CONSUME, FAIL, FREE, RECALL, RELEASE, SUBMIT, TaskState
-from .tensor_map import TensorMap
+from simpler.errors import RunTimeout, TaskFailed, WorkerDied, WorkerStateError, combine, describe_death
+from simpler.graph.dispatcher import Dispatcher, Pool
+from simpler.graph.tensor_map import TensorMap
+from simpler.memory.regions import SharedMemory
+from simpler.memory.staging import Staging
+from simpler.processes.endpoint import Answer, ControlCall, Endpoint
+from simpler.protocol import DEPTH, FAILED, OK_SLOW, unpack_failure
+from simpler.tasks.slot import Slot
+from simpler.tasks.states import BUILD, COMPLETE, CONSUME, FAIL, FREE, RECALL, RELEASE, SUBMIT, TaskState
 
 _PENDING = int(TaskState.PENDING)
 _RUNNING = int(TaskState.RUNNING)

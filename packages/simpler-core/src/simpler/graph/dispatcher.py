@@ -15,12 +15,12 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 
-from .callables import CallableKind
-from .endpoint import Endpoint
-from .errors import NoSuchWorker
-from .protocol import DEPTH, MAX_NEEDS
-from .slot import Slot
-from .states import LAUNCH, TaskState
+from simpler.errors import NoSuchWorker
+from simpler.processes.endpoint import Endpoint
+from simpler.protocol import DEPTH, MAX_NEEDS
+from simpler.tasks.callables import CallableKind
+from simpler.tasks.slot import Slot
+from simpler.tasks.states import LAUNCH, TaskState
 
 _FREE = int(TaskState.FREE)
 _PENDING = int(TaskState.PENDING)

@@ -11,10 +11,10 @@ import cloudpickle
 from simpler_ipc import CONTROL, TASK, MailboxServer, Region
 from simpler_runtime import ChipCallable, ChipWorker, TaskFrame, read_task
 
-from .callables import CallableKind, Entry
-from .errors import RegistrationFailed, UnknownCallable
-from .memory import SharedMemory
-from .protocol import (
+from simpler.arguments.task_args import SubTaskArgs
+from simpler.errors import RegistrationFailed, UnknownCallable
+from simpler.memory.regions import SharedMemory
+from simpler.protocol import (
     DEPTH,
     FAILED,
     FRAME_NBYTES,
@@ -29,7 +29,7 @@ from .protocol import (
     Control,
     pack_failure,
 )
-from .task_args import SubTaskArgs
+from simpler.tasks.callables import CallableKind, Entry
 
 
 class Executor(Protocol):

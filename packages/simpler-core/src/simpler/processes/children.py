@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 from simpler_ipc import Doorbell, Peer, Region, WaitSet, WaitTimeout
 
-from . import processes
-from .endpoint import LocalEndpoint
+from simpler.processes import forking
+from simpler.processes.endpoint import LocalEndpoint
 
 CHIP, SUB = "chip", "sub worker"
 
@@ -31,7 +31,7 @@ class Children:
 
     def fork(self, endpoint: LocalEndpoint, main: Callable[[], None]) -> None:
         """Start the child behind an endpoint."""
-        endpoint.peer = processes.fork(main, self.parent, f"simpler-{endpoint.kind[:4]}-{endpoint.index}")
+        endpoint.peer = forking.fork(main, self.parent, f"simpler-{endpoint.kind[:4]}-{endpoint.index}")
 
     def watch(self, endpoint: LocalEndpoint) -> None:
         assert endpoint.peer is not None
@@ -71,7 +71,7 @@ class Children:
         try:
             for endpoint in endpoints:
                 endpoint.close()
-            processes.reap([endpoint.peer for endpoint in endpoints if endpoint.peer and endpoint.died() is None])
+            forking.reap([endpoint.peer for endpoint in endpoints if endpoint.peer and endpoint.died() is None])
         finally:
             self.wait_set.close()
             for endpoint in endpoints:

@@ -12,16 +12,16 @@ import numpy as np
 from simpler_runtime import CallConfig
 from simpler_runtime import TaskArgs as PlainTaskArgs
 
-from .arrays import ArrayInfo, checked_shape, data_type, make_tensor
-from .callables import CallableHandle, CallableKind, Entry, Registry
-from .dispatcher import Pool
-from .engine import Engine
-from .errors import TensorError, WorkerStateError, WrongKind
-from .memory import SharedMemory
-from .protocol import FRAME_NBYTES, HEADER_NBYTES
-from .slot import Slot
-from .staging import Copy, runs_of
-from .task_args import TaskArgs, Tensor
+from simpler.arguments.arrays import ArrayInfo, checked_shape, data_type, make_tensor
+from simpler.arguments.task_args import TaskArgs, Tensor
+from simpler.errors import TensorError, WorkerStateError, WrongKind
+from simpler.graph.dispatcher import Pool
+from simpler.graph.engine import Engine
+from simpler.memory.regions import SharedMemory
+from simpler.memory.staging import Copy, runs_of
+from simpler.protocol import FRAME_NBYTES, HEADER_NBYTES
+from simpler.tasks.callables import CallableHandle, CallableKind, Entry, Registry
+from simpler.tasks.slot import Slot
 
 NO_ARGS = TaskArgs()
 DEFAULT_CONFIG = CallConfig()

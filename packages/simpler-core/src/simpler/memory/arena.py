@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from simpler_ipc import Region
 
-from .errors import SharedMemoryFull
+from simpler.errors import SharedMemoryFull
 
 ALIGNMENT = 64  # a cache line, and what vector loads like
 

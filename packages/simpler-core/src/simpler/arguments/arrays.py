@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from simpler_runtime import ContinuousTensor, DataType
 
-from .errors import TensorError
+from simpler.errors import TensorError
 
 MAX_DIMENSIONS = 5  # of a ContinuousTensor
 MAX_EXTENT = 2**32 - 1

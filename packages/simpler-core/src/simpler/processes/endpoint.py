@@ -14,9 +14,9 @@ from simpler_ipc import CONTROL, SHUTDOWN, TASK, Doorbell, IpcError, Mailbox, Ma
 from simpler_runtime import TaskArgs as PlainTaskArgs
 from simpler_runtime import write_task
 
-from .processes import KILLED_S
-from .protocol import DEPTH, FRAME_NBYTES, HEADER_NBYTES, TICKETS
-from .slot import Slot
+from simpler.processes.forking import KILLED_S
+from simpler.protocol import DEPTH, FRAME_NBYTES, HEADER_NBYTES, TICKETS
+from simpler.tasks.slot import Slot
 
 
 class Answer(Protocol):

@@ -10,8 +10,16 @@ from simpler_ipc import Region
 from simpler_runtime import IN, INOUT, NO_DEP, OUT, OUTPUT_EXISTING, ContinuousTensor, TensorArgType
 from simpler_runtime import TaskArgs as PlainTaskArgs
 
-from .arrays import ArrayInfo, checked_shape, data_type, describe, make_tensor, numpy_dtype, view_address
-from .errors import TensorError
+from simpler.arguments.arrays import (
+    ArrayInfo,
+    checked_shape,
+    data_type,
+    describe,
+    make_tensor,
+    numpy_dtype,
+    view_address,
+)
+from simpler.errors import TensorError
 
 # tag → (may the task write the tensor, does it wait for other tasks that use it and they for it)
 _EFFECTS = (

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .states import TaskState
+from simpler.tasks.states import TaskState
 
 if TYPE_CHECKING:
     from simpler_runtime import CallConfig
     from simpler_runtime import TaskArgs as PlainTaskArgs
 
-    from .callables import Entry
-    from .dispatcher import Pool
-    from .endpoint import Endpoint
-    from .errors import TaskFailed
-    from .orchestrator import Scope
-    from .staging import Copy
+    from simpler.errors import TaskFailed
+    from simpler.graph.dispatcher import Pool
+    from simpler.graph.orchestrator import Scope
+    from simpler.memory.staging import Copy
+    from simpler.processes.endpoint import Endpoint
+    from simpler.tasks.callables import Entry
 
 _FREE = int(TaskState.FREE)
 
