@@ -220,3 +220,60 @@ def test_a_handle_says_that_it_names_a_chip_callable(make_worker, chip_callable)
     assert handle.namespace is simpler.TargetNamespace.LOCAL_CHIP
     assert handle.name == "nothing"
     assert len(handle.digest) == 32
+
+
+def device_tensor(address: int = 4096) -> simpler.ContinuousTensor:
+    return simpler.ContinuousTensor.make(address, (4,), simpler.DataType.FLOAT32, True)
+
+
+def dependencies(worker, *submits):
+    """Which of the tasks so submitted wait for which: pairs of numbers. None of them is run."""
+    engine = worker._start()
+    added: list = []
+    pairs: list = []
+
+    def add(slot, needs, follows):
+        pairs.extend((added.index(task), len(added)) for task in {*needs, *follows})
+        added.append(slot)
+        slot.state = simpler.TaskState.RUNNING
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(engine, "add", add)
+        worker.run(lambda orch, *_: [submit(orch) for submit in submits])
+    return sorted(pairs)
+
+
+def test_device_memory_is_told_apart_by_chip_also_in_groups(make_worker, chip_callable):
+    worker = make_worker(device_ids=[0, 1])
+    nothing = worker.register(chip_callable("nothing"))
+
+    def on(chip):
+        return lambda orch: orch.submit_next_level(nothing, TaskArgs().inout(device_tensor()), worker=chip)
+
+    def group(*chips):
+        members = [TaskArgs().inout(device_tensor()) for _ in chips]
+        return lambda orch: orch.submit_next_level_group(nothing, members, workers=chips)
+
+    assert dependencies(worker, on(0), on(1), on(0)) == [(0, 2)]
+    assert dependencies(worker, group(1), on(0), on(1)) == [(0, 2)]
+    assert dependencies(worker, on(0), on(1), group(1, 0)) == [(0, 2), (1, 2)]
+
+
+def test_the_memory_of_an_only_chip_is_meant_also_by_unpinned_tasks(make_worker, chip_callable):
+    worker = make_worker(device_ids=[3])
+    nothing = worker.register(chip_callable("nothing"))
+    submits = [
+        lambda orch: orch.submit_next_level(nothing, TaskArgs().inout(device_tensor()), worker=0),
+        lambda orch: orch.submit_next_level(nothing, TaskArgs().inout(device_tensor())),
+        lambda orch: orch.submit_next_level_group(nothing, [TaskArgs().inout(device_tensor())]),
+    ]
+    assert dependencies(worker, *submits) == [(0, 1), (1, 2)]
+
+
+def test_a_task_for_any_of_several_chips_cannot_mean_the_memory_of_one(make_worker, chip_callable):
+    worker = make_worker(device_ids=[0, 1])
+    nothing = worker.register(chip_callable("nothing"))
+    with pytest.raises(simpler.TensorError, match=r"nothing is in a chip's memory, .* 2 chips: say which one"):
+        worker.run(lambda orch, *_: orch.submit_next_level(nothing, TaskArgs().inout(device_tensor())))
+    with pytest.raises(simpler.TensorError, match="say which one"):
+        worker.run(lambda orch, *_: orch.submit_next_level_group(nothing, [TaskArgs().inout(device_tensor())]))

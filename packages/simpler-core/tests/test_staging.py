@@ -254,7 +254,7 @@ def test_a_continuous_tensor_of_host_memory_is_copied_like_any_array(worker):
 
 def test_a_sub_worker_cannot_look_into_a_chips_memory(worker):
     tensor = simpler.ContinuousTensor.make(4096, (4,), simpler.DataType.FLOAT32, True)
-    with pytest.raises(simpler.TaskFailed, match="is in a chip's memory, which a SubWorker cannot see"):
+    with pytest.raises(simpler.TensorError, match="add_one is in a chip's memory, which a SubWorker cannot see"):
         submit(worker, add_one, TaskArgs().inout(tensor))
 
 

@@ -16,15 +16,18 @@ from simpler_runtime import CallConfig, ChipCallable, ChipWorker, PlatformError,
 
 from simpler.arguments.arrays import checked_shape, data_type, numpy_dtype
 from simpler.errors import RegistrationFailed, WorkerStateError
-from simpler.graph.dispatcher import Pool
-from simpler.graph.engine import Engine, gone
+from simpler.graph.engine import Engine
 from simpler.graph.orchestrator import DEFAULT_CONFIG, Orchestrator
 from simpler.memory.regions import SharedMemory
 from simpler.processes import child
 from simpler.processes.children import CHIP, Children
-from simpler.processes.endpoint import LocalEndpoint
+from simpler.processes.mailbox import MailboxTransport
 from simpler.protocol import OK, Control, dumps, unpack_failure
 from simpler.tasks.callables import CallableHandle, CallableKind, Entry, Registry
+from simpler.tasks.lane import Answer, Lane
+from simpler.tasks.pool import Pool
+from simpler.tasks.run import Run
+from simpler.tasks.slot import Slot
 
 START_S = 60.0  # a child may take this long to start
 GRACE_S = 0.3  # a run that is interrupted gives its running tasks this long before it ends their children
@@ -96,11 +99,12 @@ class Worker:
         self._lock = threading.RLock()  # one thread at a time runs, registers or closes
         self._memory: SharedMemory | None = None
         self._engine: Engine | None = None
-        self._chips = Pool(CallableKind.CHIP_CALLABLE, "chip", "chips", [], "device_ids")
-        self._subs = Pool(CallableKind.PYTHON_FUNCTION, "SubWorker", "SubWorkers", [], "num_sub_workers")
+        self._chips: Pool[Slot] = Pool([CallableKind.CHIP_CALLABLE], "chip", "chips", "device_ids", "submit_next_level")
+        self._subs: Pool[Slot] = Pool(
+            [CallableKind.PYTHON_FUNCTION], "SubWorker", "SubWorkers", "num_sub_workers", "submit_sub"
+        )
         self._running = False
-        self._unfinished = False  # a run was not cleaned up
-        self._replacing: list[LocalEndpoint] = []
+        self._unfinished: Run[Slot] | None = None  # a run that was not cleaned up
         self._children = Children()
         self._finalizer = weakref.finalize(self, Children.end, self._children)  # also when Python exits
 
@@ -131,8 +135,8 @@ class Worker:
             if self._running:
                 raise WorkerStateError("close was called by the orchestration function of a run; close after the run")
             self._engine = None
-            self._chips.endpoints.clear()
-            self._subs.endpoints.clear()
+            self._chips.lanes.clear()
+            self._subs.lanes.clear()
             self._finalizer()
             memory, self._memory = self._memory, None
             if memory is not None:
@@ -192,9 +196,7 @@ class Worker:
                 self._engine.drain()  # tasks that still wait in this process may use it
             entry = self._registry.remove(handle)
             if entry is not None and self._engine is not None:
-                for endpoint in self._pool(entry).endpoints:
-                    if endpoint.died() is None:
-                        self._ask(endpoint, Control("unregister", entry.digest, entry.kind.name, entry.name))
+                self._forget(entry, self._pool(entry).lanes)
 
     # -- running ------------------------------------------------------------------------------------------------------
 
@@ -214,7 +216,7 @@ class Worker:
             if self._running:
                 raise WorkerStateError("run was called inside a run of the same worker; submit tasks to that one")
             engine = self._start()
-            self._revive(engine)
+            engine.revive()
             self._running = True
             try:
                 self._run(engine, orchestration, args, config or DEFAULT_CONFIG)
@@ -222,49 +224,33 @@ class Worker:
                 self._running = False
 
     def _run(self, engine: Engine, orchestration: Orchestration, args: Any, config: CallConfig) -> None:
-        if self._unfinished:  # Ctrl-C came while the last run was cleaned up: too late now to write its results
-            self._interrupt()
-            engine.finish(write_back=False)
-        self._unfinished = True
-        orch = Orchestrator(engine, self._registry, self._shared(), self._chips, self._subs)
-        engine.begin(None if self.timeout is None else time.monotonic() + self.timeout)
+        if self._unfinished is not None:  # Ctrl-C came while that run was cleaned up: too late to write its results
+            engine.abandon(GRACE_S)
+            engine.finish(self._unfinished, write_back=False)
+            engine.revive()
+        self._unfinished = run = engine.begin(None if self.timeout is None else time.monotonic() + self.timeout)
+        orch = Orchestrator(engine, run, self._registry, self._shared(), self._chips, self._subs)
         try:
             try:
                 orchestration(orch, args, config)
             except Exception as error:
                 orch.close()
                 engine.drain()
-                for failure in engine.failures:
+                for failure in run.failures:
                     error.add_note(f"and {failure}")
                 raise
             orch.close()
             engine.drain()
         except BaseException:  # Ctrl-C or the timeout, at any point: nothing may work on in this run's memory
-            self._interrupt()
+            engine.abandon(GRACE_S)
             raise
         finally:
             orch.close()
-            outcome = engine.outcome()
-            engine.finish()
-            self._unfinished = False
+            outcome = run.outcome()
+            engine.finish(run)
+            self._unfinished = None
         if outcome is not None:
             raise outcome
-
-    def _interrupt(self) -> None:
-        """Nothing works on in this run's memory any more: wait a moment for children at work, then end them."""
-        if self._engine is not None:
-            self._engine.begin(None)
-        self._children.stop(GRACE_S)
-
-    def _revive(self, engine: Engine) -> None:
-        """See that all children live: replace the dead, or say that they are gone."""
-        engine.check_children()
-        for endpoint in self._children.endpoints:
-            if endpoint.death is not None:
-                if not self._restart:
-                    raise gone(endpoint)
-                self._replace(endpoint)
-        engine.sending.any_dead = False
 
     # -- shared arrays ------------------------------------------------------------------------------------------------
 
@@ -325,25 +311,32 @@ class Worker:
             # Everything shared is mapped before the first fork, so that all children have it at the same addresses.
             memory = self._shared()
             children.open(len(self.device_ids), self.num_sub_workers)
-            self._chips.endpoints[:] = children.endpoints[: len(self.device_ids)]
-            self._subs.endpoints[:] = children.endpoints[len(self.device_ids) :]
+            lanes = [Lane[Slot](endpoint.index, endpoint.name, endpoint) for endpoint in children.endpoints]
+            self._chips.lanes[:] = lanes[: len(self.device_ids)]
+            self._subs.lanes[:] = lanes[len(self.device_ids) :]
             for endpoint in children.endpoints:
                 self._fork(endpoint)
             for endpoint in children.endpoints:  # after the forks: watching takes a thread
                 children.watch(endpoint)
-            engine = Engine((self._chips, self._subs), memory, children.doorbell, children.wait_set)
-            self._engine = engine
-            for endpoint in children.endpoints:
-                self._ask(endpoint, Control("hello"), START_S)
+            hello = dumps(Control("hello"))
+            self._engine = engine = Engine(
+                (self._chips, self._subs),
+                memory,
+                children.doorbell,
+                children.wait_set,
+                respawn=self._respawn,
+                hello=hello,
+                restart=self._restart,
+            )
+            for lane in lanes:
+                self._check_answer(lane, engine.ask(lane, hello, START_S, hello=True))
         except BaseException:
             self._engine = None
             self._finalizer()
             raise
-        if self._restart:
-            engine.replace = self._replace
         return engine
 
-    def _fork(self, endpoint: LocalEndpoint) -> None:
+    def _fork(self, endpoint: MailboxTransport) -> None:
         memory, entries, mailbox = self._shared(), self._registry.entries, endpoint.mailbox
 
         def start_chip() -> child.Executor:
@@ -363,27 +356,22 @@ class Worker:
         start = start_chip if endpoint.kind == CHIP else start_sub
         self._children.fork(endpoint, lambda: child.serve(mailbox.server(), start, memory))
 
-    def _replace(self, endpoint: LocalEndpoint) -> None:
+    def _respawn(self, lane: Lane[Slot]) -> None:
         """Put a new child in the place of a dead one."""
-        if endpoint in self._replacing:
-            return  # it died before it was up: its hello will say so
-        self._replacing.append(endpoint)
-        try:
-            self._children.unwatch(endpoint)
-            endpoint.open()
-            self._fork(endpoint)
-            self._children.watch(endpoint)
-            self._ask(endpoint, Control("hello"), START_S)
-        finally:
-            self._replacing.remove(endpoint)
+        endpoint = lane.transport
+        assert isinstance(endpoint, MailboxTransport)
+        self._children.unwatch(endpoint)
+        endpoint.open()
+        self._fork(endpoint)
+        self._children.watch(endpoint)
 
-    def _pool(self, entry: Entry) -> Pool:
-        return self._chips if entry.kind is CallableKind.CHIP_CALLABLE else self._subs
+    def _pool(self, entry: Entry) -> Pool[Slot]:
+        return self._chips if entry.kind in self._chips.accepts else self._subs
 
     def _install(self, entry: Entry) -> None:
         """Send a callable to the running children that can execute it; to all or to none."""
-        endpoints = self._pool(entry).endpoints
-        if not endpoints:
+        lanes = self._pool(entry).lanes
+        if not lanes:
             return
         if entry.content is None:
             raise RegistrationFailed(
@@ -391,37 +379,49 @@ class Worker:
                 "before the worker starts"
             )
         assert self._engine is not None
-        self._revive(self._engine)
+        self._engine.revive()
         memory = self._shared()
-        address = self._engine.allocate(0, len(entry.content), f"callable {entry.name}")
-        installed = []
+        address = memory.alloc(0, len(entry.content), f"callable {entry.name}")
+        assert address is not None
+        installed: list[Lane[Slot]] = []
         control = Control("register", entry.digest, entry.kind.name, entry.name, address, len(entry.content))
         try:
             memory.write(address, entry.content)
-            for endpoint in endpoints:
-                try:
-                    self._ask(endpoint, control)
-                except WorkerStateError:
-                    if endpoint.death is not None:
-                        raise
-                installed.append(endpoint)
+            for lane in lanes:
+                self._ask(lane, control)
+                installed.append(lane)
         except BaseException:
-            for endpoint in installed:
-                if endpoint.died() is None:
-                    self._ask(endpoint, Control("unregister", entry.digest, entry.kind.name, entry.name))
+            self._forget(entry, installed)
             raise
         finally:
             memory.release(0, address)
 
-    def _ask(self, endpoint: Any, control: Control, limit: float | None = None) -> None:
-        """Send a control message, wait for the answer behind all that was sent before, raise what it says."""
+    def _forget(self, entry: Entry, lanes: Sequence[Lane[Slot]]) -> None:
+        """Have children forget a callable that is not in the registry any more."""
+        for lane in lanes:
+            if lane.death is None:
+                self._ask(lane, Control("unregister", entry.digest, entry.kind.name, entry.name))
+
+    def _ask(self, lane: Lane[Slot], control: Control) -> None:
+        """Send a control message, wait for the answer behind all that was sent before, raise what it says.
+
+        A child that dies meanwhile has nothing to be told any more, and the one in its place knows from the registry.
+        """
         assert self._engine is not None
         try:
-            answer = self._engine.control(endpoint, dumps(control), limit)
+            answer = self._engine.ask(lane, dumps(control))
         except KeyboardInterrupt:
-            self._interrupt()
+            self._engine.abandon(GRACE_S)
             raise
+        except WorkerStateError:
+            if self._engine.cancelled:
+                raise
+            return
+        self._check_answer(lane, answer)
+
+    @staticmethod
+    def _check_answer(lane: Lane[Slot], answer: Answer) -> None:
         if answer.code != OK:
             error, text = unpack_failure(answer.payload)
-            error.add_note(f"raised in {endpoint.name}:\n{text.rstrip()}")
+            error.add_note(f"raised in {lane.name}:\n{text.rstrip()}")
             raise error

@@ -15,12 +15,14 @@ from simpler_runtime import TaskArgs as PlainTaskArgs
 from simpler.arguments.arrays import ArrayInfo, checked_shape, data_type, make_tensor
 from simpler.arguments.task_args import TaskArgs, Tensor
 from simpler.errors import TensorError, WorkerStateError, WrongKind
-from simpler.graph.dispatcher import Pool
 from simpler.graph.engine import Engine
 from simpler.memory.regions import SharedMemory
-from simpler.memory.staging import Copy, runs_of
+from simpler.memory.staging import Copy, Staging, runs_of
 from simpler.protocol import FRAME_NBYTES, HEADER_NBYTES
 from simpler.tasks.callables import CallableHandle, CallableKind, Entry, Registry
+from simpler.tasks.pool import Pool
+from simpler.tasks.run import Run
+from simpler.tasks.scope import Scope
 from simpler.tasks.slot import Slot
 
 NO_ARGS = TaskArgs()
@@ -28,51 +30,6 @@ DEFAULT_CONFIG = CallConfig()
 
 # Fewer tensors and scalars than this always fit a frame: 40 and 8 bytes each, and about 1.2 KB for the rest.
 _SURELY_FITS = 1024
-
-
-class Scope:
-    """The HeapRing blocks allocated in one ``with orch.scope()``; they go when its last task has ended.
-
-    A scope counts as a task of the scope around it: inner tasks may use outer blocks.
-    """
-
-    __slots__ = ("_engine", "_memory", "blocks", "closed", "depth", "live", "parent")
-
-    def __init__(self, engine: Engine, memory: SharedMemory, parent: Scope | None) -> None:
-        self._engine = engine
-        self._memory = memory
-        self.parent = parent
-        self.depth: int = parent.depth + 1 if parent else 0
-        self.blocks: dict[int, int] = {}  # address → bytes
-        self.live = 0
-        self.closed = False
-        if parent is not None:
-            parent.live += 1
-
-    def alloc(self, nbytes: int, what: str) -> int:
-        address = self._engine.allocate(self.depth, nbytes, what)
-        self.blocks[address] = nbytes
-        return address
-
-    def task_ended(self) -> None:
-        self.live -= 1
-        if self.closed and not self.live:
-            self.release()
-
-    def close(self) -> None:
-        self.closed = True
-        if not self.live:
-            self.release()
-
-    def release(self) -> None:
-        """Give every block back, and forget who used them: the next block there is another array."""
-        for address, nbytes in self.blocks.items():
-            self._engine.tensor_map.forget(address, address + nbytes)
-            self._memory.release(self.depth, address)
-        self.blocks.clear()
-        if self.parent is not None:
-            parent, self.parent = self.parent, None
-            parent.task_ended()
 
 
 class Orchestrator:
@@ -83,14 +40,30 @@ class Orchestrator:
     writes. Valid until that function returns, on the thread it runs on.
     """
 
-    def __init__(self, engine: Engine, registry: Registry, memory: SharedMemory, chips: Pool, subs: Pool) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        run: Run[Slot],
+        registry: Registry,
+        memory: SharedMemory,
+        chips: Pool[Slot],
+        subs: Pool[Slot],
+    ) -> None:
         self._engine = engine
+        self._run = run
+        self._staging = run.staging = Staging(
+            memory,
+            lambda depth, nbytes, what: engine.allocate(run, depth, nbytes, what),
+            engine.wait_until,
+            engine.drain,
+        )
         self._registry = registry
         self._memory = memory
+        self._pools = (chips, subs)
         self._chips = chips
         self._subs = subs
         self._thread = get_ident()
-        self._root = self._scope = Scope(engine, memory, None)  # its blocks go when the run ends
+        self._root = self._scope = Scope(self._free)  # its blocks go when the run ends
         self._last_config = DEFAULT_CONFIG
         self._open = True
 
@@ -150,7 +123,7 @@ class Orchestrator:
         self._check()
         dims, element = checked_shape(shape), data_type(dtype)
         nbytes = element.itemsize * math.prod(dims)
-        address = self._scope.alloc(nbytes, f"an array of shape {list(dims)}")
+        address = self._alloc(nbytes, f"an array of shape {list(dims)}")
         return self._memory.array(address, dims, element)
 
     @contextmanager
@@ -158,7 +131,7 @@ class Orchestrator:
         """Brackets intermediates: what is allocated inside is released when the tasks submitted inside have ended."""
         self._check()
         outer = self._scope
-        inner = self._scope = Scope(self._engine, self._memory, outer)
+        inner = self._scope = Scope(self._free, outer)
         try:
             yield
         finally:
@@ -169,6 +142,16 @@ class Orchestrator:
         """The orchestration function has returned: no more submits."""
         self._open = False
 
+    def _alloc(self, nbytes: int, what: str) -> int:
+        """The address of a HeapRing block that goes with the scope."""
+        address = self._engine.allocate(self._run, self._scope.depth, nbytes, what)
+        self._scope.blocks[address] = nbytes
+        return address
+
+    def _free(self, scope: Scope) -> None:
+        for address, nbytes in scope.blocks.items():
+            self._engine.free(self._run, address, nbytes)
+
     # -- how a task is submitted --------------------------------------------------------------------------------------
 
     def _check(self) -> None:
@@ -177,28 +160,28 @@ class Orchestrator:
         if get_ident() != self._thread:
             raise WorkerStateError("submit from the thread the orchestration function runs on")
 
-    def _resolve(self, pool: Pool, handle: CallableHandle) -> Entry:
+    def _resolve(self, pool: Pool[Slot], handle: CallableHandle) -> Entry:
         entry = self._registry.resolve(handle)
-        if entry.kind is not pool.kind:
-            wanted = "submit_next_level" if entry.kind is CallableKind.CHIP_CALLABLE else "submit_sub"
-            raise WrongKind(f"{handle.name} is a {entry.kind.value}: submit it with {wanted}")
+        if entry.kind not in pool.accepts:
+            fitting = next((other.submit for other in self._pools if entry.kind in other.accepts), None)
+            raise WrongKind(f"{handle.name} is a {entry.kind.value}: submit it with {fitting}")
         return entry
 
     def _submit(
-        self, pool: Pool, handle: CallableHandle, args: TaskArgs | None, config: CallConfig | None, worker: int
+        self, pool: Pool[Slot], handle: CallableHandle, args: TaskArgs | None, config: CallConfig | None, worker: int
     ) -> None:
         if not self._open or get_ident() != self._thread:
             self._check()
         entry = handle._entry if type(handle) is CallableHandle and handle._registry is self._registry else None
-        if entry is None or entry.kind is not pool.kind:
+        if entry is None or entry.kind not in pool.accepts:
             entry = self._resolve(pool, handle)
-        if worker != -1 or not pool.endpoints:
+        if worker != -1 or not pool.lanes:
             pool.check(worker)
         if args is None:
             args = NO_ARGS
         if len(args._tensors) + args._plain.scalar_count > _SURELY_FITS:
             self._check_size(args._plain)
-        slot = Slot(entry, args._plain, None, self._copied(config), pool, worker)
+        slot = Slot(self._run, entry, args._plain, None, self._copied(config), pool, worker)
         needs: list[Slot] = []
         follows: list[Slot] = []
         if args._tensors:
@@ -206,7 +189,10 @@ class Orchestrator:
             slot.plain, slot.keep = self._bind(args, copies)
             if copies:
                 slot.copies = copies
-            self._order(slot, slot.keep, worker, needs, follows)
+            chip = worker
+            if any(tensor.info.device for tensor in slot.keep):
+                chip = self._chip_of(pool, slot, worker)
+            self._order(slot, slot.keep, chip, needs, follows)
         args._submitted = True
         if self._scope is not self._root:
             slot.scope = self._scope
@@ -224,7 +210,7 @@ class Orchestrator:
 
     def _submit_group(
         self,
-        pool: Pool,
+        pool: Pool[Slot],
         handle: CallableHandle,
         args_list: Sequence[TaskArgs],
         config: CallConfig | None,
@@ -236,38 +222,56 @@ class Orchestrator:
         args_list = list(args_list)
         targets = None if workers is None else list(workers)
         for worker in targets or ():
-            pool.check(worker if worker != -1 else len(pool.endpoints))  # each member has a worker of its own
+            pool.check(worker if worker != -1 else len(pool.lanes))  # each member has a worker of its own
         if targets is not None and (len(set(targets)) != len(args_list) or len(targets) != len(args_list)):
             raise TensorError(f"a group of {len(args_list)} needs that many different workers, not {targets}")
-        if not 0 < len(args_list) <= len(pool.endpoints):
+        if not 0 < len(args_list) <= len(pool.lanes):
             raise TensorError(
                 f"a group of {len(args_list)} needs a {pool.noun} for each member, and this worker has "
-                f"{len(pool.endpoints)}"
+                f"{len(pool.lanes)}"
             )
-        slot = Slot(entry, None, None, self._copied(config), pool, -1)
+        slot = Slot(self._run, entry, None, None, self._copied(config), pool, -1)
         copies: list[Copy] = []
-        slot.members = []
-        slot.keep = []
+        members: list[PlainTaskArgs] = []
+        bound: list[list[Tensor]] = []
         try:
             for args in args_list:
                 self._check_size(args._plain)
                 plain, tensors = self._bind(args, copies)
                 args._submitted = True
-                slot.members.append(plain)
-                slot.keep.extend(tensors)
+                members.append(plain)
+                bound.append(tensors)
+            if any(tensor.info.device for tensors in bound for tensor in tensors):
+                first = self._chip_of(pool, slot, -1 if targets is None else targets[0])
+                targets = targets or [first]
         except BaseException:
-            self._engine.staging.release(copies)
+            self._staging.release(copies)
             raise
+        slot.members = members
+        slot.keep = [tensor for tensors in bound for tensor in tensors]
         slot.copies = copies or None
         slot.targets = targets
         slot.awaited = len(args_list)
         needs: list[Slot] = []
         follows: list[Slot] = []
-        self._order(slot, slot.keep, -1, needs, follows)
+        for number, tensors in enumerate(bound):
+            self._order(slot, tensors, -1 if targets is None else targets[number], needs, follows)
         if self._scope is not self._root:
             slot.scope = self._scope
             self._scope.live += 1
         self._engine.add(slot, needs, follows)
+
+    @staticmethod
+    def _chip_of(pool: Pool[Slot], slot: Slot, worker: int) -> int:
+        """The chip whose memory a task for ``worker`` means. TensorError if there is none, or it could be any."""
+        if CallableKind.CHIP_CALLABLE not in pool.accepts:
+            raise TensorError(f"an argument of {slot.entry.name} is in a chip's memory, which a {pool.noun} cannot see")
+        if worker < 0 and len(pool.lanes) > 1:
+            raise TensorError(
+                f"an argument of {slot.entry.name} is in a chip's memory, and this worker has {len(pool.lanes)} "
+                f"{pool.plural}: say which one with worker= (of a group, workers=)"
+            )
+        return max(worker, 0)
 
     def _bind(self, args: TaskArgs, copies: list[Copy]) -> tuple[PlainTaskArgs, list[Tensor]]:
         """The arguments with addresses that children understand, and the tensors that must stay alive."""
@@ -276,7 +280,7 @@ class Orchestrator:
             tensors = args._tensors = [tensor if not tensor.deferred else self._allocated(tensor) for tensor in tensors]
         memory = self._memory
         low, high = memory.start, memory.end
-        in_place = not self._engine.staging.of_shared and not args._deferred
+        in_place = not self._staging.of_shared and not args._deferred
         for tensor in tensors:
             info = tensor.info
             if not (low <= info.start and info.end <= high) or info.strided is not None:
@@ -290,9 +294,9 @@ class Orchestrator:
             return args._plain, tensors
         held: list[Copy] = []
         try:
-            addresses = self._engine.staging.place(tensors, held)
+            addresses = self._staging.place(tensors, held)
         except BaseException:
-            self._engine.staging.release(held)
+            self._staging.release(held)
             raise
         copies.extend(held)
         plain = PlainTaskArgs()
@@ -307,14 +311,17 @@ class Orchestrator:
     def _allocated(self, tensor: Tensor) -> Tensor:
         shape, dtype = tensor.info.shape, tensor.info.dtype
         nbytes = dtype.itemsize * math.prod(shape)
-        address = self._scope.alloc(nbytes, f"an OUT tensor of shape {list(shape)}")
+        address = self._alloc(nbytes, f"an OUT tensor of shape {list(shape)}")
         array = self._memory.array(address, shape, dtype)
         there = make_tensor(address, shape, dtype)
         info = ArrayInfo(array, address, address + nbytes, shape, dtype, True, None, there, False)
         return Tensor(info, tensor.tag, True, True, deferred=True)
 
-    def _order(self, slot: Slot, tensors: list[Tensor], worker: int, needs: list[Slot], follows: list[Slot]) -> None:
-        """Which tasks come before this one. Ranges are those of the caller's arrays, wherever the copies are."""
+    def _order(self, slot: Slot, tensors: list[Tensor], chip: int, needs: list[Slot], follows: list[Slot]) -> None:
+        """Which tasks come before this one. Ranges are those of the caller's arrays, wherever the copies are.
+
+        ``chip`` is the one that executes them: its memory is what device addresses mean.
+        """
         access = self._engine.tensor_map.access
         for tensor in tensors:
             if not tensor.ordered:
@@ -324,8 +331,8 @@ class Orchestrator:
                 for start, end in runs_of(info):
                     access(slot, start, end, tensor.writes, needs, follows)
             elif info.device:  # addresses of a chip's memory mean nothing to the host: keep them apart
-                chip = (worker + 2) << 64
-                access(slot, chip + info.start, chip + info.end, tensor.writes, needs, follows)
+                at = (chip + 1) << 64
+                access(slot, at + info.start, at + info.end, tensor.writes, needs, follows)
             else:
                 access(slot, info.start, info.end, tensor.writes, needs, follows)
 

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from simpler_runtime import CallConfig
+from simpler_runtime import TaskArgs as PlainTaskArgs
+
+from simpler.errors import TaskFailed
+from simpler.memory.staging import Copy
+from simpler.tasks.callables import Entry
+from simpler.tasks.lane import Lane
+from simpler.tasks.pool import Pool
+from simpler.tasks.run import Run
+from simpler.tasks.scope import Scope
 from simpler.tasks.states import TaskState
-
-if TYPE_CHECKING:
-    from simpler_runtime import CallConfig
-    from simpler_runtime import TaskArgs as PlainTaskArgs
-
-    from simpler.errors import TaskFailed
-    from simpler.graph.dispatcher import Pool
-    from simpler.graph.orchestrator import Scope
-    from simpler.memory.staging import Copy
-    from simpler.processes.endpoint import Endpoint
-    from simpler.tasks.callables import Entry
 
 _FREE = int(TaskState.FREE)
 
@@ -24,20 +23,21 @@ class Slot:
     """One node of the graph.
 
     Attributes:
+        run: whose task it is.
         state: a ``TaskState``, as a plain integer.
         index: number of the task in its run.
         plain: arguments as they go into the frame; of a group, None.
         members: of a group, the arguments of each member; else None.
-        targets: of a group, the endpoint of each member; None if any will do.
+        targets: of a group, the number of the endpoint of each member; None if any will do.
         keep: what must stay alive until the task has ended (the arrays).
         before: the live tasks this one waits for, while it waits.
         needed: how many of ``before``, from the front, write what this task needs.
         fan_in: how many tasks it still waits for.
         consumers: tasks that need what it writes. A failure poisons them.
         followers: tasks that must not start before it ended. A failure lets them go.
-        endpoint, ticket: where it was sent, and as which message.
+        lane, ticket: where it was sent, and as which message.
         awaited: replies that are still to come (one a member).
-        weight: what it adds to the load of each endpoint it was sent to.
+        weight: what it adds to the load of each lane it was sent to.
         heir: some task was sent right behind it.
         cause: the failure that makes it pointless to run this task.
     """
@@ -49,18 +49,19 @@ class Slot:
         "config",
         "consumers",
         "copies",
-        "endpoint",
         "entry",
         "fan_in",
         "followers",
         "heir",
         "index",
         "keep",
+        "lane",
         "members",
         "needed",
         "pin",
         "plain",
         "pool",
+        "run",
         "scope",
         "state",
         "targets",
@@ -69,8 +70,16 @@ class Slot:
     )
 
     def __init__(
-        self, entry: Entry, plain: PlainTaskArgs | None, keep: Any, config: CallConfig, pool: Pool, pin: int
+        self,
+        run: Run[Slot],
+        entry: Entry,
+        plain: PlainTaskArgs | None,
+        keep: Any,
+        config: CallConfig,
+        pool: Pool[Slot],
+        pin: int,
     ) -> None:
+        self.run = run
         self.entry = entry
         self.plain = plain
         self.keep = keep
@@ -87,7 +96,7 @@ class Slot:
         self.needed = 0
         self.members: list[PlainTaskArgs] | None = None
         self.targets: list[int] | None = None
-        self.endpoint: Endpoint | None = None
+        self.lane: Lane[Slot] | None = None
         self.before: list[Slot] | None = None
         self.consumers: list[Slot] | None = None
         self.followers: list[Slot] | None = None
