@@ -273,7 +273,41 @@ def test_the_memory_of_an_only_chip_is_meant_also_by_unpinned_tasks(make_worker,
 def test_a_task_for_any_of_several_chips_cannot_mean_the_memory_of_one(make_worker, chip_callable):
     worker = make_worker(device_ids=[0, 1])
     nothing = worker.register(chip_callable("nothing"))
-    with pytest.raises(simpler.TensorError, match=r"nothing is in a chip's memory, .* 2 chips: say which one"):
+    with pytest.raises(simpler.TensorError, match=r"is in a chip's memory, .* 2 chips: say which one"):
         worker.run(lambda orch, *_: orch.submit_next_level(nothing, TaskArgs().inout(device_tensor())))
     with pytest.raises(simpler.TensorError, match="say which one"):
         worker.run(lambda orch, *_: orch.submit_next_level_group(nothing, [TaskArgs().inout(device_tensor())]))
+
+
+def test_a_chip_refuses_what_it_lacks_at_submit_and_the_run_goes_on(make_worker, chip_callable):
+    worker = make_worker(device_ids=[0], num_sub_workers=1)
+    scale = worker.register(chip_callable("scale"))
+    values, doubles = np.ones(4, np.float32), np.ones(4)
+
+    def orchestration(orch, args, config):
+        orch.submit_next_level(scale, TaskArgs().inout(values).add_scalar(2))
+        message = r"argument 0 of task 1 \(scale\) is float64, which no chip knows .* convert it with"
+        with pytest.raises(simpler.TensorError, match=message):
+            orch.submit_next_level(scale, TaskArgs().inout(doubles).add_scalar(2))
+        with pytest.raises(simpler.TensorError, match="at most 5 dimensions"):
+            orch.submit_next_level(scale, TaskArgs().inout(np.ones((1,) * 6, np.float32)).add_scalar(2))
+
+    worker.run(orchestration)
+    assert (values == 2).all()
+
+
+def test_one_chip_task_cannot_write_an_array_it_also_sees_with_gaps(make_worker, chip_callable):
+    worker = make_worker(device_ids=[0])
+    add = worker.register(chip_callable("add"))
+    result = np.zeros((4, 4), np.float32)
+    for base in (np.ones((4, 4), np.float32), worker.zeros((4, 4)) + 1):
+        for args in (
+            TaskArgs().inp(base).inp(base).out(base.T),
+            TaskArgs().inp(base[:, 1:3]).inp(base[2:]).out(base[:2]),
+        ):
+            with pytest.raises(simpler.TensorError, match="pass contiguous arrays"):
+                worker.run(lambda orch, *_, args=args: orch.submit_next_level(add, args))
+        base[1] = 5
+        for _ in range(2):
+            worker.run(lambda orch, *_, b=base: orch.submit_next_level(add, TaskArgs().inp(b).inp(b.T).out(result)))
+        np.testing.assert_array_equal(result, base + base.T)

@@ -32,10 +32,10 @@ class ByHand:
         self.sent: list[tuple[Slot, list[int]]] = []
         self._answers: deque[Answer] = deque()
 
-    def submit(self, digest, config, plain, needs):
+    def submit(self, digest, config, bound, needs):
         if len(self.lane.in_flight) >= DEPTH:
             return None
-        self.sent.append((plain.slot, list(needs)))
+        self.sent.append((bound.slot, list(needs)))
         return len(self.sent) - 1
 
     def answer(self, *codes: int) -> None:
@@ -77,7 +77,7 @@ class Bench:
         if quick:
             entry.weight = 1
         slot = Slot(self.run, entry, Arguments(), None, CallConfig(), self.pool, worker)
-        slot.plain.slot = slot
+        slot.bound.slot = slot
         self.engine.add(slot, list(after), list(follows))
         return slot
 
@@ -283,10 +283,10 @@ def test_memory_of_a_long_run_is_bounded(monkeypatch):
     bench = Bench(1)
 
     class Quick(ByHand):
-        def submit(self, digest, config, plain, needs):
+        def submit(self, digest, config, bound, needs):
             self.sent.clear()
             self.answer(OK)
-            return super().submit(digest, config, plain, needs)
+            return super().submit(digest, config, bound, needs)
 
     quick = Quick(0)
     quick.lane = bench.pool.lanes[0]

@@ -25,7 +25,8 @@ from simpler_runtime import (
     TensorArgType,
 )
 
-from simpler.arguments.task_args import SubTaskArgs, TaskArgs
+from simpler.arguments.bound import SubTaskArgs
+from simpler.arguments.task_args import TaskArgs
 from simpler.errors import (
     IllegalTransition,
     NoSuchWorker,

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from simpler_runtime import CallConfig, ChipCallable, ChipWorker, PlatformError, platforms
 
-from simpler.arguments.arrays import checked_shape, data_type, numpy_dtype
+from simpler.arguments.arrays import checked_shape, element_type, numpy_dtype
 from simpler.errors import RegistrationFailed, WorkerStateError
 from simpler.graph.engine import Engine
 from simpler.graph.orchestrator import DEFAULT_CONFIG, Orchestrator
@@ -52,11 +52,11 @@ class Worker:
         runtime: how chips build their graphs.
         device_ids: one chip child for each; ``worker=i`` selects ``device_ids[i]``.
         num_sub_workers: how many SubWorker children.
-        heap_ring_size: bytes of each of the four HeapRings, which hold copies of arrays and intermediates. Address
-            space: memory is used when touched.
+        heap_ring_size: bytes of each of the four HeapRings, which hold intermediates; also, how many bytes of copies of
+            arrays a run keeps that no task uses. Address space: memory is used when touched.
         restart: replace children that died; otherwise runs after a death raise an error.
         timeout: seconds a run may take; None for no limit.
-        shared_memory_size: bytes of address space for ``empty``, ``zeros`` and ``array``.
+        shared_memory_size: bytes of address space for ``empty``, ``zeros`` and ``array``, and for copies of arrays.
     """
 
     def __init__(
@@ -138,9 +138,7 @@ class Worker:
             self._chips.lanes.clear()
             self._subs.lanes.clear()
             self._finalizer()
-            memory, self._memory = self._memory, None
-            if memory is not None:
-                memory.close()
+            self._memory = None
         finally:
             self._lock.release()
 
@@ -260,11 +258,11 @@ class Worker:
         Can be called before the worker starts. The memory is given back when the array and its views are gone.
 
         Raises:
-            TensorError: no such dtype, or a shape tensors cannot have. bfloat16 is given as uint16 bits.
+            TensorError: no such dtype, one of Python objects, or no shape. bfloat16 is given as uint16 bits.
             SharedMemoryFull: ``shared_memory_size`` is used up.
         """
         self._check()
-        return self._shared().arena.empty(checked_shape(shape), numpy_dtype(data_type(dtype)))
+        return self._shared().arena.empty(checked_shape(shape), numpy_dtype(element_type(dtype)))
 
     def zeros(self, shape: Any, dtype: Any = "float32") -> np.ndarray[Any, Any]:
         """Like ``empty``, filled with zeros."""
@@ -300,7 +298,7 @@ class Worker:
 
     def _shared(self) -> SharedMemory:
         if self._memory is None:
-            self._memory = SharedMemory(self._shared_memory_size, self._heap_ring_size)
+            self._memory = self._children.memory = SharedMemory(self._shared_memory_size, self._heap_ring_size)
         return self._memory
 
     def _start(self) -> Engine:
@@ -351,7 +349,7 @@ class Worker:
             return child.ChipExecutor(entries, chip, endpoint.name)
 
         def start_sub() -> child.Executor:
-            return child.PythonExecutor(entries, memory.region, endpoint.name)
+            return child.PythonExecutor(entries, memory, endpoint.name)
 
         start = start_chip if endpoint.kind == CHIP else start_sub
         self._children.fork(endpoint, lambda: child.serve(mailbox.server(), start, memory))
@@ -381,8 +379,9 @@ class Worker:
         assert self._engine is not None
         self._engine.revive()
         memory = self._shared()
-        address = memory.alloc(0, len(entry.content), f"callable {entry.name}")
-        assert address is not None
+        address = memory.arena.alloc(len(entry.content))
+        if address is None:
+            raise memory.arena.full(len(entry.content), f"callable {entry.name}")
         installed: list[Lane[Slot]] = []
         control = Control("register", entry.digest, entry.kind.name, entry.name, address, len(entry.content))
         try:
@@ -394,7 +393,7 @@ class Worker:
             self._forget(entry, installed)
             raise
         finally:
-            memory.release(0, address)
+            memory.arena.release(address)
 
     def _forget(self, entry: Entry, lanes: Sequence[Lane[Slot]]) -> None:
         """Have children forget a callable that is not in the registry any more."""

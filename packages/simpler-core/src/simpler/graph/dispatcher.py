@@ -91,8 +91,8 @@ class Dispatcher:
         return best
 
     def _send(self, slot: Slot, lane: Lane[Slot], needs: Sequence[int] = ()) -> bool:
-        assert slot.plain is not None
-        ticket = lane.transport.submit(slot.entry.digest, slot.config, slot.plain, needs)
+        assert slot.bound is not None
+        ticket = lane.transport.submit(slot.entry.digest, slot.config, slot.bound, needs)
         if ticket is None:
             return False
         slot.ticket = ticket
@@ -127,8 +127,8 @@ class Dispatcher:
         self.unsent -= 1
         slot.state = LAUNCH[slot.state]
         slot.weight = slot.entry.weight
-        for lane, plain in zip(targets, slot.members, strict=True):
-            if lane.transport.submit(slot.entry.digest, slot.config, plain, ()) is None:
+        for lane, bound in zip(targets, slot.members, strict=True):
+            if lane.transport.submit(slot.entry.digest, slot.config, bound, ()) is None:
                 raise AssertionError(f"{lane.name} has room and takes nothing")
             lane.in_flight.append(slot)
             lane.load += slot.weight

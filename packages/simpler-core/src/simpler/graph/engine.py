@@ -16,7 +16,7 @@ from simpler_ipc import Doorbell, WaitSet, WaitTimeout
 from simpler.errors import RunTimeout, TaskFailed, WorkerDied, WorkerStateError
 from simpler.graph.dispatcher import Dispatcher
 from simpler.graph.tensor_map import TensorMap
-from simpler.memory.regions import SharedMemory
+from simpler.memory.regions import Lease, SharedMemory
 from simpler.protocol import DEPTH, FAILED, OK, OK_SLOW, unpack_failure
 from simpler.tasks.lane import Answer, ControlCall, Death, Lane
 from simpler.tasks.pool import Pool
@@ -100,9 +100,13 @@ class Engine:
             if run.staging is not None:
                 run.staging.finish(write_back)
         finally:
-            run.blocks.clear()
+            for _, lease in run.leases.values():
+                lease.live = False
+            run.leases.clear()
             self._memory.release_all()
             self._memory.trim()
+            if not write_back:  # interrupted while it was cleaned up: the books may say anything
+                self._memory.arena.recover()
 
     # -- submitting ---------------------------------------------------------------------------------------------------
 
@@ -250,12 +254,13 @@ class Engine:
         slot.run.live -= 1
         if slot.copies is not None:
             assert slot.run.staging is not None
-            slot.run.staging.release(slot.copies)
+            own = slot.cause is None or slot.cause.task == slot.index
+            slot.run.staging.release(slot.copies, slot.cause is None if own else None)
             slot.copies = None
         if slot.scope is not None:
             slot.scope.task_ended()
             slot.scope = None
-        slot.plain = slot.members = slot.before = slot.consumers = slot.followers = slot.lane = None
+        slot.bound = slot.members = slot.before = slot.consumers = slot.followers = slot.lane = None
 
     # -- children that died -------------------------------------------------------------------------------------------
 
@@ -310,10 +315,10 @@ class Engine:
             if isinstance(slot, ControlCall):
                 slot.error = reason
             elif slot.cause is not None:  # poisoned, or of a group that failed already
-                if slot.plain is not None:
+                if slot.bound is not None:
                     slot.run.skipped.append(slot.entry.name)
                 self._lost(slot)
-            elif position == 0 or slot.plain is None:  # only the oldest can have been running
+            elif position == 0 or slot.bound is None:  # only the oldest can have been running
                 self._note(slot, _died(slot, name, death, started=position == 0))
                 self._lost(slot)
             else:
@@ -414,9 +419,12 @@ class Engine:
         self._cancelled = True
         self._doorbell.ring()
 
-    def wait_until(self, condition: Callable[[], bool]) -> None:
-        while not condition():
-            self.advance()
+    def step(self) -> bool:
+        """Advance if any task is left; whether one was."""
+        if not self.live:
+            return False
+        self.advance()
+        return True
 
     def drain(self) -> None:
         """Advance until every task has ended."""
@@ -449,23 +457,23 @@ class Engine:
 
     # -- memory -------------------------------------------------------------------------------------------------------
 
-    def allocate(self, run: Run[Slot], depth: int, nbytes: int, what: str) -> int:
-        """The address of a HeapRing block, after waiting for tasks to release others if need be."""
+    def allocate(self, run: Run[Slot], depth: int, nbytes: int, what: str) -> Lease:
+        """A HeapRing block, after waiting for tasks to release others if need be."""
         while True:
             address = self._memory.alloc(depth, nbytes, what)
             if address is not None:
-                run.blocks[address] = depth
-                return address
-            if depth == 0 and run.staging is not None and run.staging.settle_idle():
-                continue
-            if not self.live:
+                lease = Lease(self._memory.region, address, nbytes)
+                run.leases[address] = depth, lease
+                return lease
+            if not self.step():
                 raise self._memory.full(depth, nbytes, what)
-            self.advance()
 
-    def free(self, run: Run[Slot], address: int, nbytes: int) -> None:
+    def free(self, run: Run[Slot], lease: Lease) -> None:
         """Give a block back, and forget who used it: the next block there is another array."""
-        self.tensor_map.forget(address, address + nbytes)
-        self._memory.release(run.blocks.pop(address), address)
+        lease.live = False
+        self.tensor_map.forget(lease.address, lease.address + lease.nbytes)
+        depth, _ = run.leases.pop(lease.address)
+        self._memory.release(depth, lease.address)
 
 
 def _died(slot: Slot, name: str, death: Death, *, started: bool) -> WorkerDied:

@@ -9,15 +9,25 @@ from threading import get_ident
 from typing import Any
 
 import numpy as np
-from simpler_runtime import CallConfig
+from simpler_runtime import CallConfig, write_task
 from simpler_runtime import TaskArgs as PlainTaskArgs
 
-from simpler.arguments.arrays import ArrayInfo, checked_shape, data_type, make_tensor
+from simpler.arguments.arrays import (
+    ArrayInfo,
+    Element,
+    checked_shape,
+    describe,
+    element_type,
+    refused_by_chips,
+    stand_in,
+    tensor_of,
+)
+from simpler.arguments.bound import Bound, bind, with_scalars
 from simpler.arguments.task_args import TaskArgs, Tensor
 from simpler.errors import TensorError, WorkerStateError, WrongKind
 from simpler.graph.engine import Engine
-from simpler.memory.regions import SharedMemory
-from simpler.memory.staging import Copy, Staging, runs_of
+from simpler.memory.regions import SharedMemory, lease_of
+from simpler.memory.staging import Placed, Staging, Use
 from simpler.protocol import FRAME_NBYTES, HEADER_NBYTES
 from simpler.tasks.callables import CallableHandle, CallableKind, Entry, Registry
 from simpler.tasks.pool import Pool
@@ -25,7 +35,7 @@ from simpler.tasks.run import Run
 from simpler.tasks.scope import Scope
 from simpler.tasks.slot import Slot
 
-NO_ARGS = TaskArgs()
+NO_BOUND = Bound(PlainTaskArgs())
 DEFAULT_CONFIG = CallConfig()
 
 # Fewer tensors and scalars than this always fit a frame: 40 and 8 bytes each, and about 1.2 KB for the rest.
@@ -37,7 +47,9 @@ class Orchestrator:
 
     Tasks start as soon as what they need is there; which tasks that are follows from the tags of their arguments:
     a task waits for the last tasks that wrote a byte it reads or writes, and for those that still read a byte it
-    writes. Valid until that function returns, on the thread it runs on.
+    writes; a failure reaches those that read what was not written.
+
+    Valid until that function returns, on the thread it runs on.
     """
 
     def __init__(
@@ -53,8 +65,8 @@ class Orchestrator:
         self._run = run
         self._staging = run.staging = Staging(
             memory,
-            lambda depth, nbytes, what: engine.allocate(run, depth, nbytes, what),
-            engine.wait_until,
+            memory.rings[0].nbytes,
+            engine.step,
             engine.drain,
         )
         self._registry = registry
@@ -82,7 +94,8 @@ class Orchestrator:
             UnknownCallable: the handle is another worker's, or was unregistered.
             WrongKind: it is a Python function; submit that with ``submit_sub``.
             TensorError: an array cannot be used with its tag, or the arguments do not fit a message.
-            SharedMemoryFull: an array outside shared memory, or an OUT tensor to allocate, does not fit the HeapRing.
+            SharedMemoryFull: the copy of an array outside shared memory does not fit there, or an OUT tensor that is to
+                be allocated not the HeapRing.
         """
         self._submit(self._chips, handle, args, config, worker)
 
@@ -114,17 +127,16 @@ class Orchestrator:
     def alloc(self, shape: Any, dtype: Any) -> np.ndarray[Any, Any]:
         """An array in the HeapRing, of undefined content, seen by all children without a copy.
 
-        Valid until the scope it is allocated in ends (at the latest, the run), and the tasks submitted in it.
+        Valid until the scope it is allocated in ends (at the latest, the run), and the tasks submitted in it; a submit
+        after that refuses it.
 
         Raises:
-            TensorError: no such dtype, or a shape tensors cannot have.
+            TensorError: no such dtype, one of Python objects, or no shape.
             SharedMemoryFull: it does not fit the HeapRing and no running task will make room.
         """
         self._check()
-        dims, element = checked_shape(shape), data_type(dtype)
-        nbytes = element.itemsize * math.prod(dims)
-        address = self._alloc(nbytes, f"an array of shape {list(dims)}")
-        return self._memory.array(address, dims, element)
+        dims, element = checked_shape(shape), element_type(dtype)
+        return self._alloc(dims, element, "an array")
 
     @contextmanager
     def scope(self) -> Iterator[None]:
@@ -142,15 +154,16 @@ class Orchestrator:
         """The orchestration function has returned: no more submits."""
         self._open = False
 
-    def _alloc(self, nbytes: int, what: str) -> int:
-        """The address of a HeapRing block that goes with the scope."""
-        address = self._engine.allocate(self._run, self._scope.depth, nbytes, what)
-        self._scope.blocks[address] = nbytes
-        return address
+    def _alloc(self, shape: tuple[int, ...], dtype: Element, what: str) -> np.ndarray[Any, Any]:
+        """An array over a HeapRing block that goes with the scope."""
+        nbytes = dtype.itemsize * math.prod(shape)
+        lease = self._engine.allocate(self._run, self._scope.depth, nbytes, f"{what} of shape {list(shape)}")
+        self._scope.leases.append(lease)
+        return self._memory.array(lease, shape, dtype)
 
     def _free(self, scope: Scope) -> None:
-        for address, nbytes in scope.blocks.items():
-            self._engine.free(self._run, address, nbytes)
+        for lease in scope.leases:
+            self._engine.free(self._run, lease)
 
     # -- how a task is submitted --------------------------------------------------------------------------------------
 
@@ -177,23 +190,20 @@ class Orchestrator:
             entry = self._resolve(pool, handle)
         if worker != -1 or not pool.lanes:
             pool.check(worker)
-        if args is None:
-            args = NO_ARGS
-        if len(args._tensors) + args._plain.scalar_count > _SURELY_FITS:
-            self._check_size(args._plain)
-        slot = Slot(self._run, entry, args._plain, None, self._copied(config), pool, worker)
+        slot = Slot(self._run, entry, NO_BOUND, None, self._copied(config), pool, worker)
         needs: list[Slot] = []
         follows: list[Slot] = []
-        if args._tensors:
-            copies: list[Copy] = []
-            slot.plain, slot.keep = self._bind(args, copies)
-            if copies:
-                slot.copies = copies
-            chip = worker
-            if any(tensor.info.device for tensor in slot.keep):
-                chip = self._chip_of(pool, slot, worker)
-            self._order(slot, slot.keep, chip, needs, follows)
-        args._submitted = True
+        if args is not None:
+            if len(args._tensors) + args._plain.scalar_count > _SURELY_FITS:
+                self._check_size(args._plain, b"")
+            if args._tensors:
+                held: list[Use] = []
+                ((slot.bound, slot.keep),) = self._bind([args], pool, entry, worker >= 0, held)
+                slot.copies = held or None
+                self._order(slot, slot.keep, worker, needs, follows)
+            else:
+                slot.bound = args._in_place()
+            args._submitted = True
         if self._scope is not self._root:
             slot.scope = self._scope
             self._scope.live += 1
@@ -231,125 +241,155 @@ class Orchestrator:
                 f"{len(pool.lanes)}"
             )
         slot = Slot(self._run, entry, None, None, self._copied(config), pool, -1)
-        copies: list[Copy] = []
-        members: list[PlainTaskArgs] = []
-        bound: list[list[Tensor]] = []
-        try:
-            for args in args_list:
-                self._check_size(args._plain)
-                plain, tensors = self._bind(args, copies)
-                args._submitted = True
-                members.append(plain)
-                bound.append(tensors)
-            if any(tensor.info.device for tensors in bound for tensor in tensors):
-                first = self._chip_of(pool, slot, -1 if targets is None else targets[0])
-                targets = targets or [first]
-        except BaseException:
-            self._staging.release(copies)
-            raise
-        slot.members = members
-        slot.keep = [tensor for tensors in bound for tensor in tensors]
-        slot.copies = copies or None
-        slot.targets = targets
+        held: list[Use] = []
+        for args in args_list:
+            self._check_size(args._plain, b"")
+        bound = self._bind(args_list, pool, entry, targets is not None, held)
+        slot.copies = held or None
+        slot.members = [one for one, _ in bound]
+        slot.keep = [tensor for _, tensors in bound for tensor in tensors]
         slot.awaited = len(args_list)
+        if targets is None and any(tensor.info.device for tensor in slot.keep):
+            targets = [0]  # the only one, as binding has found
+        slot.targets = targets
         needs: list[Slot] = []
         follows: list[Slot] = []
-        for number, tensors in enumerate(bound):
+        for number, (_, tensors) in enumerate(bound):
             self._order(slot, tensors, -1 if targets is None else targets[number], needs, follows)
+        for args in args_list:
+            args._submitted = True
         if self._scope is not self._root:
             slot.scope = self._scope
             self._scope.live += 1
         self._engine.add(slot, needs, follows)
 
-    @staticmethod
-    def _chip_of(pool: Pool[Slot], slot: Slot, worker: int) -> int:
-        """The chip whose memory a task for ``worker`` means. TensorError if there is none, or it could be any."""
-        if CallableKind.CHIP_CALLABLE not in pool.accepts:
-            raise TensorError(f"an argument of {slot.entry.name} is in a chip's memory, which a {pool.noun} cannot see")
-        if worker < 0 and len(pool.lanes) > 1:
-            raise TensorError(
-                f"an argument of {slot.entry.name} is in a chip's memory, and this worker has {len(pool.lanes)} "
-                f"{pool.plural}: say which one with worker= (of a group, workers=)"
-            )
-        return max(worker, 0)
+    # -- arguments ----------------------------------------------------------------------------------------------------
 
-    def _bind(self, args: TaskArgs, copies: list[Copy]) -> tuple[PlainTaskArgs, list[Tensor]]:
-        """The arguments with addresses that children understand, and the tensors that must stay alive."""
-        tensors = args._tensors
-        if args._deferred:
-            tensors = args._tensors = [tensor if not tensor.deferred else self._allocated(tensor) for tensor in tensors]
-        memory = self._memory
+    def _bind(
+        self, args_list: Sequence[TaskArgs], pool: Pool[Slot], entry: Entry, pinned: bool, held: list[Use]
+    ) -> list[tuple[Bound, list[Tensor]]]:
+        """Of each: the arguments with addresses that children understand, and the tensors that must stay alive.
+
+        Copies of arrays that the task then holds are appended to ``held``.
+        """
+        staging, memory = self._staging, self._memory
         low, high = memory.start, memory.end
-        in_place = not self._staging.of_shared and not args._deferred
-        for tensor in tensors:
-            info = tensor.info
-            if not (low <= info.start and info.end <= high) or info.strided is not None:
+        on_chips = CallableKind.CHIP_CALLABLE in pool.accepts
+        in_place = not staging.of_shared
+        for args in args_list:
+            for index, tensor in enumerate(args._tensors):
+                info = tensor.info
+                if not (low <= info.start and info.end <= high):
+                    in_place = False
+                elif memory.in_rings(info.start):
+                    self._check_lease(info, index, entry)
+                if info.strided is not None and on_chips:
+                    in_place = False
+                if info.tensor is None and on_chips:
+                    raise TensorError(f"{self._named(index, entry)} {refused_by_chips(info)}")
+                if info.device and (not on_chips or (not pinned and len(pool.lanes) > 1)):
+                    raise TensorError(f"{self._named(index, entry)} is in a chip's memory, {_which_chip(pool)}")
+                if tensor.writes and tensor.ordered and not info.writable:
+                    raise TensorError(
+                        f"{self._named(index, entry)}, of shape {list(info.shape)}, is tagged {tensor.tag.name} but is "
+                        "read-only: pass a writable array, or tag it IN"
+                    )
+            if args._deferred:
                 in_place = False
-            if tensor.writes and tensor.ordered and not info.writable:
-                raise TensorError(
-                    f"an array of shape {list(info.shape)} is tagged {tensor.tag.name} but is read-only: pass a "
-                    "writable array, or tag it IN"
-                )
         if in_place:
-            return args._plain, tensors
-        held: list[Copy] = []
+            return [(args._in_place(), args._tensors) for args in args_list]
+        for args in args_list:
+            if args._deferred:
+                args._tensors = [tensor if not tensor.deferred else self._allocated(tensor) for tensor in args._tensors]
         try:
-            addresses = self._staging.place(tensors, held)
+            placed = staging.place([tensor for args in args_list for tensor in args._tensors], not on_chips, held)
+            bound = []
+            for args in args_list:
+                here, placed = placed[: len(args._tensors)], placed[len(args._tensors) :]
+                bound.append((self._moved(args, here), args._tensors))
         except BaseException:
-            self._staging.release(held)
+            staging.release(held)
             raise
-        copies.extend(held)
+        return bound
+
+    def _moved(self, args: TaskArgs, placed: Sequence[Placed]) -> Bound:
+        """Arguments whose arrays are somewhere else for the task."""
         plain = PlainTaskArgs()
-        for tensor, address in zip(tensors, addresses, strict=True):
-            info = tensor.info
-            same = address == info.start
-            plain.add_tensor(info.tensor if same else make_tensor(address, info.shape, info.dtype), tensor.tag)
-        for index in range(args.scalar_count):
-            plain.add_scalar(args._plain.scalar(index))
-        return plain, tensors
+        for tensor, (address, info) in zip(args._tensors, placed, strict=True):
+            there = info.tensor if address == info.start else tensor_of(address, info.shape, info.dtype)
+            plain.add_tensor(there or stand_in(address), tensor.tag)
+        readonly = [not tensor.writes or not tensor.info.writable for tensor in args._tensors]
+        bound = bind(with_scalars(plain, args._plain), [info for _, info in placed], readonly)
+        if bound.notes:
+            self._check_size(bound.plain, bound.notes)
+        return bound
 
     def _allocated(self, tensor: Tensor) -> Tensor:
+        """A tensor that is to be allocated, with an array of its own."""
         shape, dtype = tensor.info.shape, tensor.info.dtype
-        nbytes = dtype.itemsize * math.prod(shape)
-        address = self._alloc(nbytes, f"an OUT tensor of shape {list(shape)}")
-        array = self._memory.array(address, shape, dtype)
-        there = make_tensor(address, shape, dtype)
-        info = ArrayInfo(array, address, address + nbytes, shape, dtype, True, None, there, False)
-        return Tensor(info, tensor.tag, True, True, deferred=True)
+        info = describe(self._alloc(shape, dtype, "an OUT tensor"))
+        if dtype is not info.dtype:  # bfloat16, which numpy shows as bits
+            info = info._replace(dtype=dtype, tensor=tensor_of(info.start, shape, dtype))
+        return Tensor(info, tensor.tag, tensor.reads, tensor.writes, tensor.ordered, deferred=True)
+
+    def _check_lease(self, info: ArrayInfo, index: int, entry: Entry) -> None:
+        """TensorError if an array of ``alloc`` is used after its scope, or after its run."""
+        lease = lease_of(info.array)
+        if lease is None:  # something else than a numpy array: only its address is known
+            leases = (found for _, found in self._run.leases.values())
+            live = any(
+                found.live and found.address <= info.start and info.end <= found.address + found.nbytes
+                for found in leases
+            )
+        else:
+            live = lease.live
+        if not live:
+            raise TensorError(
+                f"{self._named(index, entry)}, of shape {list(info.shape)}, was allocated in a scope or a run that is "
+                "over: allocate it in a scope around all tasks that use it, or take an array from worker.empty"
+            )
+
+    def _named(self, index: int, entry: Entry) -> str:
+        return f"argument {index} of task {self._run.count} ({entry.name})"
 
     def _order(self, slot: Slot, tensors: list[Tensor], chip: int, needs: list[Slot], follows: list[Slot]) -> None:
-        """Which tasks come before this one. Ranges are those of the caller's arrays, wherever the copies are.
+        """Which tasks come before this one. Places are those of the caller's arrays, wherever the copies are.
 
-        ``chip`` is the one that executes them: its memory is what device addresses mean.
+        ``chip`` is the one that executes them: its memory is what device addresses mean; -1 where there is only one.
         """
-        access = self._engine.tensor_map.access
+        tensor_map = self._engine.tensor_map
         for tensor in tensors:
             if not tensor.ordered:
                 continue
             info = tensor.info
+            reads, writes = tensor.reads, tensor.writes
             if info.strided is not None:
-                for start, end in runs_of(info):
-                    access(slot, start, end, tensor.writes, needs, follows)
+                tensor_map.access_view(slot, info.strided, info.start, info.end, reads, writes, needs, follows)
             elif info.device:  # addresses of a chip's memory mean nothing to the host: keep them apart
-                at = (chip + 1) << 64
-                access(slot, at + info.start, at + info.end, tensor.writes, needs, follows)
+                at = (max(chip, 0) + 1) << 64
+                tensor_map.access(slot, at + info.start, at + info.end, reads, writes, needs, follows)
             else:
-                access(slot, info.start, info.end, tensor.writes, needs, follows)
+                tensor_map.access(slot, info.start, info.end, reads, writes, needs, follows)
 
     @staticmethod
-    def _check_size(plain: PlainTaskArgs) -> None:
+    def _check_size(plain: PlainTaskArgs, notes: bytes) -> None:
         room = FRAME_NBYTES - HEADER_NBYTES - _OVERHEAD
-        if plain.blob_nbytes > room:
+        nbytes = plain.blob_nbytes + len(notes)
+        if nbytes > room:
             raise TensorError(
-                f"{plain.tensor_count} tensors and {plain.scalar_count} scalars take {plain.blob_nbytes} bytes, but a "
-                f"message holds {room}: pass fewer, larger arrays"
+                f"{plain.tensor_count} tensors and {plain.scalar_count} scalars take {nbytes} bytes, but a message "
+                f"holds {room}: pass fewer, larger arrays"
             )
+
+
+def _which_chip(pool: Pool[Slot]) -> str:
+    if CallableKind.CHIP_CALLABLE not in pool.accepts:
+        return f"which a {pool.noun} cannot see"
+    return f"and this worker has {len(pool.lanes)} {pool.plural}: say which one with worker= (of a group, workers=)"
 
 
 def _overhead() -> int:
     """What a task frame holds besides the argument blob."""
-    from simpler_runtime import write_task
-
     return write_task(bytearray(FRAME_NBYTES), bytes(32), DEFAULT_CONFIG, PlainTaskArgs()) - PlainTaskArgs().blob_nbytes
 
 

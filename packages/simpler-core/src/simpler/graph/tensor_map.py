@@ -2,48 +2,40 @@
 
 The map is a set of disjoint segments ``[start, end)``. Most tasks name exactly the ranges that tasks before them
 named: one dictionary lookup finds such a segment, and disjointness says that nothing else overlaps it. Any other
-range goes the long way: segments are cut where it begins and ends, and gaps are filled.
-
-A task is any object with a ``state``; 0 (``TaskState.FREE``) means that it ended well, so nobody waits for it.
+range goes the long way: segments are cut where it begins and ends, and gaps are filled. Views with gaps between their
+elements are kept beside (``gapped``).
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic
 
+import numpy as np
 
-class HasState(Protocol):
-    state: int
+from simpler.arguments.overlap import overlap, shadow
+from simpler.graph.gapped import Records
+from simpler.graph.users import Task, Users
 
-
-Task = TypeVar("Task", bound=HasState)
-
-# Readers of one segment are looked through for ended ones when there are this many, then at every doubling.
-PRUNE_READERS = 16
 # Segments are looked through for forgettable ones when there are this many, then at every doubling.
 PRUNE_SEGMENTS = 4096
 
 
-class Segment(Generic[Task]):
-    __slots__ = ("end", "prune_at", "readers", "writer")
+class Segment(Users[Task]):
+    """Users of ``[start, end)``; ``start`` is what it is found by."""
 
-    def __init__(self, end: int, writer: Task | None, readers: list[Task]) -> None:
+    __slots__ = ("end",)
+
+    def __init__(self, end: int) -> None:
+        super().__init__()
         self.end = end
-        self.writer = writer
-        self.readers = readers  # since the last write
-        self.prune_at = PRUNE_READERS
 
-    def add_reader(self, task: Task) -> None:
-        readers = self.readers
-        if len(readers) >= self.prune_at:
-            self.readers = readers = [reader for reader in readers if reader.state]
-            self.prune_at = max(PRUNE_READERS, 2 * len(readers))
-        readers.append(task)
-
-    def idle(self) -> bool:
-        """Whether no task has to wait for anything in it."""
-        return not (self.writer is not None and self.writer.state) and not any(task.state for task in self.readers)
+    def split(self, at: int) -> Segment[Task]:
+        """Cut off what lies behind ``at``."""
+        other: Segment[Task] = Segment(self.end)
+        other.writer, other.readers, other.turn = self.writer, list(self.readers), self.turn
+        self.end = at
+        return other
 
 
 class TensorMap(Generic[Task]):
@@ -53,43 +45,84 @@ class TensorMap(Generic[Task]):
         self._segments: dict[int, Segment[Task]] = {}
         self._starts: list[int] = []  # sorted keys of _segments
         self._prune_at = PRUNE_SEGMENTS
+        self._turn = 0
+        self._gapped: Records[Task] = Records()
 
     def __len__(self) -> int:
         return len(self._starts)
 
-    def access(self, task: Task, start: int, end: int, writes: bool, needs: list[Task], follows: list[Task]) -> None:
-        """Note that ``task`` reads, or if ``writes`` is true writes, ``[start, end)``; say which tasks come before it.
+    def access(
+        self, task: Task, start: int, end: int, reads: bool, writes: bool, needs: list[Task], follows: list[Task]
+    ) -> None:
+        """Note that ``task`` reads or writes ``[start, end)``, or both; say which tasks come before it.
 
-        Appended to ``needs``: the last writers of what it touches. A writer, too, needs them: it may write only a part,
-        and the rest must be what they left there. Appended to ``follows``: tasks that still read what it writes.
-        A task can be named more than once, except itself.
+        Appended to ``needs``: the last writers of what it reads. Appended to ``follows``: tasks that still read what it
+        writes, and the last writers of what it overwrites without reading. A task can be named more than once, except
+        itself.
         """
         segment = self._segments.get(start)
         if segment is not None and segment.end == end:
-            self._touch(segment, task, writes, needs, follows)
+            parts = [segment]
         elif start < end:
-            for part in self._cut(start, end):
-                self._touch(part, task, writes, needs, follows)
+            parts = self._cut(start, end)
+        else:
+            return
+        self._turn += 1
+        if self._gapped:
+            oldest = min(part.turn for part in parts)
+            for record in self._gapped.in_range(start, end):
+                self._look(record, oldest, task, reads, writes, needs, follows)
+                if writes and start <= record.start and record.end <= end:
+                    self._gapped.remove(record)
+        for part in parts:
+            part.touch(task, reads, writes, self._turn, needs, follows)
+
+    def access_view(
+        self,
+        task: Task,
+        view: np.ndarray[Any, Any],
+        start: int,
+        end: int,
+        reads: bool,
+        writes: bool,
+        needs: list[Task],
+        follows: list[Task],
+    ) -> None:
+        """The same for a view with gaps between its elements, which lies in ``[start, end)``."""
+        self._turn += 1
+        record = self._gapped.of(view, start, end)
+        for other in self._gapped.near(start, end):
+            if other is not record and overlap(record.shadow, other.shadow):
+                self._look(other, record.turn, task, reads, writes, needs, follows)
+        index = max(0, bisect_right(self._starts, start) - 1)
+        while index < len(self._starts) and self._starts[index] < end:
+            first = self._starts[index]
+            segment = self._segments[first]
+            index += 1
+            if segment.end > start and overlap(record.shadow, shadow(first, (segment.end - first,), None, 1)):
+                self._look(segment, record.turn, task, reads, writes, needs, follows)
+        record.touch(task, reads, writes, self._turn, needs, follows)
 
     @staticmethod
-    def _touch(segment: Segment[Task], task: Task, writes: bool, needs: list[Task], follows: list[Task]) -> None:
-        writer = segment.writer
-        if writer is not None and writer is not task:
-            if writer.state:
-                needs.append(writer)
-            else:
-                segment.writer = None
-        if writes:
-            for reader in segment.readers:
-                if reader.state and reader is not task:
-                    follows.append(reader)
-            segment.writer = task
-            segment.readers = []
-        elif writer is not task:
-            segment.add_reader(task)
+    def _look(
+        users: Users[Task],
+        since: int,
+        task: Task,
+        reads: bool,
+        writes: bool,
+        needs: list[Task],
+        follows: list[Task],
+    ) -> None:
+        """Look at users of some of the bytes. What they wrote before turn ``since`` was overwritten then."""
+        if users.turn > since:
+            users.look(task, reads, writes, needs, follows)
+        elif writes:
+            follows.extend(reader for reader in users.readers if reader.state and reader is not task)
 
     def clear(self) -> None:
         """Forget everything."""
+        if self._gapped:
+            self._gapped.clear()
         if self._starts:
             self._segments.clear()
             self._starts.clear()
@@ -98,6 +131,8 @@ class TensorMap(Generic[Task]):
     def forget(self, start: int, end: int) -> None:
         """What lay in ``[start, end)`` is gone; whatever comes to lie there next has no past."""
         if start < end:
+            for record in list(self._gapped.near(start, end)):
+                self._gapped.remove(record)
             for segment_start in self._keys(start, end):
                 del self._segments[segment_start]
                 del self._starts[bisect_left(self._starts, segment_start)]
@@ -120,7 +155,7 @@ class TensorMap(Generic[Task]):
         while at < end:
             next_start = starts[index] if index < len(starts) else end
             if next_start > at:
-                gap: Segment[Task] = Segment(min(next_start, end), None, [])
+                gap: Segment[Task] = Segment(min(next_start, end))
                 segments[at] = gap
                 starts.insert(index, at)
                 parts.append(gap)
@@ -139,9 +174,8 @@ class TensorMap(Generic[Task]):
         start = self._starts[index]
         segment = self._segments[start]
         if start < at < segment.end:
-            self._segments[at] = Segment(segment.end, segment.writer, list(segment.readers))
+            self._segments[at] = segment.split(at)
             insort(self._starts, at)
-            segment.end = at
 
     def _prune(self) -> None:
         self._segments = {start: segment for start, segment in self._segments.items() if not segment.idle()}

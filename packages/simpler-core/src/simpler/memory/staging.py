@@ -1,120 +1,153 @@
 """Copies of arrays that children cannot see.
 
-Children share the worker's region and nothing else. An array outside of it is copied into the HeapRing when the first
-task that uses it is submitted; tasks work on the copy; what they wrote is copied back when the run ends, or earlier
-when the copy has to make way. So a run leaves arrays as if its tasks had worked on them directly, also when some of
-its tasks failed.
+Children share the worker's region and nothing else. An array outside of it is copied into the arena when the first task
+that uses it is submitted; tasks work on the copy; what they wrote is copied back when the run ends, or earlier when the
+copy has to make way. So a run leaves arrays as if its tasks had worked on them directly, also when some of its tasks
+failed.
 
-Copies are known by the bytes they stand for, not by the object: two views of one buffer share one copy. Views that
-overlap without one containing the other, and views with gaps between their elements, cannot share a copy; then the
-older copy is settled first: its tasks finish, it is written back, the new one is made from the up-to-date array.
+A copy stands for a range of addresses, or for a view with gaps between its elements, which is copied without the gaps.
+No two copies that can be found overlap. Arguments of one task that overlap make up one range and share its copy;
+children see them there with their gaps. Where older copies overlap what a task needs, they are settled first: their
+tasks finish, they are written back, the new copy is made from the up-to-date array. All of that comes before the task
+takes any copy, so it never waits for itself.
 """
 
 from __future__ import annotations
 
 import ctypes
-import math
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left, bisect_right, insort
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from simpler.arguments.arrays import ArrayInfo
+from simpler.arguments.arrays import ArrayInfo, first_byte
+from simpler.arguments.overlap import overlap, shadow, shadow_of
 from simpler.arguments.task_args import Tensor
 from simpler.errors import TensorError
 from simpler.memory.regions import SharedMemory
 
-# A view with gaps is this many runs of bytes at most; beyond, it counts as everything between its ends.
-MAX_RUNS = 4096
 # With this many copies, those that no task uses are settled: a long run must not hold on to every array it ever saw.
 MAX_COPIES = 4096
 # With this many written ranges, those of a copy that touch each other are merged.
 MERGE_AT = 1024
 
-Runs = list[tuple[int, int]]
+Range = tuple[int, int]
 
 
 class Copy:
-    """The copy of ``[start, end)``, or of a view with gaps, at ``address``."""
+    """The copy of ``[start, end)``, or of a view with gaps in there, at ``address``.
+
+    Attributes:
+        view: the view with gaps; None for a range.
+        shadow: where the original lies.
+        arrays: kept, so that nothing else comes to lie at these addresses.
+        in_shared: it stands for memory that children see too.
+        uses: by tasks that have not ended; ``writers`` of them may write.
+        written: by tasks that have ended: ranges, of original addresses.
+        views: the same for views with gaps into a range.
+        blank: it was made for a task that overwrites all of it, which has not ended well: its bytes mean nothing yet.
+        detached: no new task finds it; it goes when the last of its tasks ends.
+    """
 
     __slots__ = (
         "address",
         "arrays",
+        "blank",
         "detached",
+        "end",
+        "in_shared",
         "key",
-        "merge_at",
-        "runs",
-        "shared",
+        "nbytes",
+        "shadow",
         "start",
-        "strided",
         "uses",
+        "view",
+        "views",
+        "writers",
         "written",
     )
 
-    def __init__(
-        self, info: ArrayInfo, start: int, address: int, runs: Runs, shared: bool, arrays: list[object]
-    ) -> None:
-        self.start = start
+    def __init__(self, place: Place, address: int, nbytes: int, in_shared: bool) -> None:
+        self.key = place.key
+        self.start, self.end = place.start, place.end
+        self.view = place.view
+        self.shadow = place.shadow
+        self.arrays = list(place.arrays)
         self.address = address
-        self.runs = runs
-        self.strided = info.strided
-        self.shared = shared  # stands for memory that children see too
-        self.arrays = arrays  # kept, so that nothing else comes to lie at these addresses
-        self.key: object = None  # what exactly this array, or hull of arrays, is found by
-        self.uses = 0  # by tasks that have not ended
-        self.written: set[tuple[int, int]] = set()
-        self.merge_at = MERGE_AT
-        self.detached = False  # no longer found by new tasks; goes when the last of its tasks ends
+        self.nbytes = nbytes
+        self.in_shared = in_shared
+        self.uses = 0
+        self.writers = 0
+        self.written: set[Range] = set()
+        self.views: dict[object, np.ndarray[Any, Any]] = {}
+        self.blank = False
+        self.detached = False
 
 
-def layout_of(info: ArrayInfo) -> object:
-    """None for a C-ordered array; for a view with gaps, what another must equal to be the same view."""
-    view = info.strided
-    return None if view is None else (info.start, view.shape, view.strides, view.dtype.str)
+class Use:
+    """One task's use of a copy, for one tensor."""
+
+    __slots__ = ("copy", "tensor")
+
+    def __init__(self, copy: Copy, tensor: Tensor) -> None:
+        self.copy = copy
+        self.tensor = tensor
 
 
-def runs_of(info: ArrayInfo) -> Runs:
-    """The ranges of addresses an array occupies, each without gaps."""
-    view = info.strided
-    if view is None:
-        return [(info.start, info.end)]
-    # Axes by rising stride: inner ones that touch each other make up one run.
-    axes = sorted((abs(stride), extent) for stride, extent in zip(view.strides, view.shape, strict=True) if extent > 1)
-    length = span = view.itemsize
-    outer: Runs = []
-    for stride, extent in axes:
-        if stride < span:  # elements share bytes
-            return [(info.start, info.end)]
-        if stride == length and not outer:
-            length *= extent
+class Place:
+    """What one copy is to stand for: a range, or a view with gaps.
+
+    ``private`` says that no other task may find it: the same task sees the same bytes elsewhere, too.
+    """
+
+    __slots__ = ("arrays", "end", "key", "private", "shadow", "start", "view")
+
+    def __init__(self, start: int, end: int, view: np.ndarray[Any, Any] | None, arrays: list[object]) -> None:
+        self.start, self.end = start, end
+        self.view = view
+        self.arrays = arrays
+        self.private = False
+        self.key: object
+        if view is None:
+            self.key = (start, end)
+            self.shadow = shadow(start, (end - start,), None, 1)
         else:
-            outer.append((stride, extent))
-        span = stride * (extent - 1) + span
-    if math.prod(extent for _, extent in outer) > MAX_RUNS:
-        return [(info.start, info.end)]
-    starts = np.array([info.start], dtype=np.int64)
-    for stride, extent in reversed(outer):
-        starts = (starts[:, None] + np.arange(extent, dtype=np.int64) * stride).ravel()
-    return [(start, start + length) for start in starts.tolist()]
+            self.key = _layout(view, start)
+            self.shadow = shadow_of(view)
+
+    def overlaps(self, other: Place) -> bool:
+        if self.start >= other.end or other.start >= self.end:
+            return False
+        return self.key == other.key or overlap(self.shadow, other.shadow)
+
+    @property
+    def nbytes(self) -> int:
+        return self.end - self.start if self.view is None else self.view.nbytes
 
 
-def overlap(one: Runs, other: Runs) -> bool:
-    """Whether two sorted lists of ranges have a byte in common."""
-    i = j = 0
-    while i < len(one) and j < len(other):
-        if one[i][0] < other[j][1] and other[j][0] < one[i][1]:
-            return True
-        if one[i][1] <= other[j][1]:
-            i += 1
-        else:
-            j += 1
-    return False
+class Placed(NamedTuple):
+    """An argument on its way to a child: the address of its first element there, and what it looks like there."""
+
+    address: int
+    info: ArrayInfo
 
 
-def merged(ranges: Iterable[tuple[int, int]]) -> set[tuple[int, int]]:
+def _covers(info: ArrayInfo, whole: Place | Copy) -> bool:
+    """Whether an array in there is all of it."""
+    if (info.start, info.end) != (whole.start, whole.end):
+        return False
+    return info.strided is None or whole.view is not None
+
+
+def _layout(view: np.ndarray[Any, Any], start: int) -> object:
+    """What another view must equal to be the same one."""
+    return (start, view.shape, view.strides, view.dtype.str)
+
+
+def merged(ranges: Iterable[Range]) -> set[Range]:
     """The same bytes in as few ranges as there can be."""
-    out: Runs = []
+    out: list[Range] = []
     for start, end in sorted(ranges):
         if out and start <= out[-1][1]:
             out[-1] = (out[-1][0], max(end, out[-1][1]))
@@ -128,73 +161,168 @@ class Staging:
 
     Args:
         memory: the region that children see.
-        allocate: gives the address of a HeapRing block (scope depth, bytes, what for), waiting for tasks if it must.
-        wait_until: advances the run until a condition holds.
+        budget: bytes of copies beyond which those that no task uses are settled.
+        advance: takes a step in the run; False if no task is left that could end.
         drain: advances the run until no task is left.
     """
 
     def __init__(
-        self,
-        memory: SharedMemory,
-        allocate: Callable[[int, int, str], int],
-        wait_until: Callable[[Callable[[], bool]], None],
-        drain: Callable[[], None],
+        self, memory: SharedMemory, budget: int, advance: Callable[[], bool], drain: Callable[[], None]
     ) -> None:
         self._memory = memory
-        self._allocate = allocate
-        self._wait_until = wait_until
+        self._budget = budget
+        self._advance = advance
         self._drain = drain
-        self._exact: dict[object, Copy] = {}
         self._copies: dict[int, Copy] = {}  # by address of the copy
-        self._starts: list[int] = []  # of the runs of all copies that can be found; runs never overlap
-        self._runs: dict[int, tuple[int, Copy]] = {}
-        self.of_shared = 0  # copies of views with gaps of memory that children see too
+        self._nbytes = 0
+        self._exact: dict[object, Copy] = {}  # those that can be found
+        self._starts: list[tuple[int, int]] = []  # the same: (start, address of the copy), sorted
+        self._longest = 0  # bytes between start and end of any of them
+        self.of_shared = 0  # copies of memory that children see too
 
-    def _visible(self, info: ArrayInfo) -> bool:
-        """Whether children see every byte of it."""
-        return self._memory.start <= info.start and info.end <= self._memory.end
+    # -- a task comes -------------------------------------------------------------------------------------------------
 
-    def _in_place(self, info: ArrayInfo) -> bool:
-        return info.device or info.start == info.end or (info.strided is None and self._visible(info))
+    def in_place(self, info: ArrayInfo, gaps: bool) -> bool:
+        """Whether a child can use it where it is; ``gaps`` says whether it can deal with gaps."""
+        if info.device or info.start == info.end:
+            return True
+        if not (self._memory.start <= info.start and info.end <= self._memory.end):
+            return False
+        return info.strided is None or gaps
 
-    def place(self, tensors: Sequence[Tensor], held: list[Copy]) -> list[int]:
-        """The address that children use for each tensor of a task, making copies as needed.
+    def place(self, tensors: Sequence[Tensor], gaps: bool, held: list[Use]) -> list[Placed]:
+        """Where children find each tensor of a task, making copies as needed; ``gaps``: they can deal with gaps.
 
-        Copies the task now uses are appended to ``held``; give them to ``release`` when the task has ended.
+        What the task now uses is appended to ``held``; give it to ``release`` when the task has ended.
         """
-        self._check_gaps(tensors)
-        hulls = self._hulls(tensors)
-        # First whatever is in the way goes, then copies are taken: a task must not wait for one it holds.
+        copied = [tensor.info for tensor in tensors if not self.in_place(tensor.info, gaps)]
+        if gaps:
+            places = self._places(copied)
+        else:
+            self._check_gaps(tensors)
+            places = self._places_without_gaps(copied)
         for tensor in tensors:
             info = tensor.info
-            if not self._in_place(info):
-                if self._found(info, hulls) is None:
-                    self._make_way(runs_of(info) if info.strided is not None else [hulls[info.start]])
-            elif self.of_shared and not info.device:
-                self._make_way([(info.start, info.end)])
-        addresses = []
-        for tensor in tensors:
-            info = tensor.info
-            if self._in_place(info):
-                addresses.append(info.start)
+            if info.device or info.start == info.end:
                 continue
-            copy = self._found(info, hulls) or self._make(info, hulls, tensors)
+            place = places.get(id(info))
+            if place is None:
+                if self.of_shared:
+                    view = info.strided
+                    self._make_way(Place(info.start, info.end, view, []))
+            elif self._found(place) is None:
+                self._make_way(place)
+        found = []
+        for tensor in tensors:
+            info = tensor.info
+            place = places.get(id(info))
+            if place is None:
+                found.append(Placed(first_byte(info), info))
+                continue
+            copy = self._found(place) or self._make(place, self._overwrites(place, tensors, places))
             copy.uses += 1
-            held.append(copy)
-            if tensor.writes and info.writable:
-                copy.written.add((info.start, info.end))
-                if len(copy.written) >= copy.merge_at:
-                    copy.written = merged(copy.written)
-                    copy.merge_at = max(MERGE_AT, 2 * len(copy.written))
-            addresses.append(copy.address + (info.start - copy.start if info.strided is None else 0))
-        return addresses
+            copy.writers += tensor.writes
+            held.append(Use(copy, tensor))
+            if copy.view is not None:
+                found.append(Placed(copy.address, info._replace(strided=None)))
+            else:
+                found.append(Placed(first_byte(info) + copy.address - copy.start, info))
+        return found
 
-    def release(self, copies: Sequence[Copy]) -> None:
-        """A task that used these copies has ended."""
-        for copy in copies:
+    @staticmethod
+    def _places(infos: list[ArrayInfo]) -> dict[int, Place]:
+        """By identity of an array's info: what is copied for it. Arrays that overlap make up one range."""
+        groups: list[tuple[Place, list[ArrayInfo]]] = []
+        for info in infos:
+            place, members = Place(info.start, info.end, info.strided, [info.array]), [info]
+            while True:  # what it takes in may make it overlap more
+                hit = next((group for group in groups if place.overlaps(group[0])), None)
+                if hit is None:
+                    break
+                groups.remove(hit)
+                other, others = hit
+                view = place.view if place.key == other.key else None
+                start, end = min(place.start, other.start), max(place.end, other.end)
+                place, members = Place(start, end, view, other.arrays + place.arrays), others + members
+            groups.append((place, members))
+        return {id(info): place for place, members in groups for info in members}
+
+    @classmethod
+    def _places_without_gaps(cls, infos: list[ArrayInfo]) -> dict[int, Place]:
+        """The same for those that cannot deal with gaps: each view with gaps has a copy without."""
+        places = cls._places([info for info in infos if info.strided is None])
+        ranges = set(places.values())
+        views: dict[object, Place] = {}
+        for info in infos:
+            if info.strided is not None:
+                place = Place(info.start, info.end, info.strided, [info.array])
+                places[id(info)] = views.setdefault(place.key, place)
+        for place in views.values():
+            others = [*ranges, *(other for other in views.values() if other is not place)]
+            place.private = any(place.overlaps(other) for other in others)
+        return places
+
+    @staticmethod
+    def _check_gaps(tensors: Sequence[Tensor]) -> None:
+        """Two copies of one array cannot both be right while a task writes one of them."""
+        for index, gapped in enumerate(tensors):
+            if gapped.info.strided is None:
+                continue
+            place = Place(gapped.info.start, gapped.info.end, gapped.info.strided, [])
+            for number, other in enumerate(tensors):
+                if other is gapped or other.info.device or not (gapped.writes or other.writes):
+                    continue
+                beside = Place(other.info.start, other.info.end, other.info.strided, [])
+                if beside.key != place.key and place.overlaps(beside):
+                    raise TensorError(
+                        f"arguments {min(index, number)} and {max(index, number)} of one task share memory; one is "
+                        "written, and one has gaps between its elements, which a chip cannot deal with: pass "
+                        "contiguous arrays"
+                    )
+
+    @staticmethod
+    def _overwrites(place: Place, tensors: Sequence[Tensor], places: dict[int, Place]) -> bool:
+        """Whether a task overwrites all of a place, and needs nothing that is there."""
+        users = [tensor for tensor in tensors if places.get(id(tensor.info)) is place]
+        if any(tensor.reads for tensor in users):
+            return False
+        return any(_covers(tensor.info, place) for tensor in users)
+
+    def _found(self, place: Place) -> Copy | None:
+        """The copy there is for a place, if there is one."""
+        if place.private:
+            return None
+        copy = self._exact.get(place.key)
+        if copy is None and place.view is None:
+            for other in self._near(place.start, place.end):
+                if other.view is None and other.start <= place.start and place.end <= other.end:
+                    return other
+        return copy
+
+    # -- a task goes --------------------------------------------------------------------------------------------------
+
+    def release(self, uses: Sequence[Use], ended: bool | None = None) -> None:
+        """A task has ended, well or with a failure; None if it was never run."""
+        for use in uses:
+            copy, tensor = use.copy, use.tensor
             copy.uses -= 1
+            copy.writers -= tensor.writes
+            if ended is not None and tensor.writes and tensor.info.writable and (ended or not copy.blank):
+                self._note(copy, tensor.info)
+                if ended and _covers(tensor.info, copy):
+                    copy.blank = False
             if copy.detached and not copy.uses:
                 self._drop(copy)
+
+    @staticmethod
+    def _note(copy: Copy, info: ArrayInfo) -> None:
+        """Note what a task has written."""
+        if info.strided is not None and copy.view is None:
+            copy.views[_layout(info.strided, info.start)] = info.strided
+            return
+        copy.written.add((info.start, info.end))
+        if len(copy.written) >= MERGE_AT:
+            copy.written = merged(copy.written)
 
     def settle_idle(self) -> bool:
         """Write back and drop copies that no task uses; whether there were any."""
@@ -204,127 +332,96 @@ class Staging:
         return bool(idle)
 
     def finish(self, write_back: bool) -> None:
-        """Write everything back and forget it: the run has ended, whatever its tasks came to.
-
-        The blocks are the caller's to release: an interrupted run may have left the books here unbalanced.
-        """
+        """Write everything back and forget it: the run has ended, whatever its tasks came to."""
         copies = list(self._copies.values())
-        if copies or self._starts:
-            self._exact, self._copies, self._starts, self._runs, self.of_shared = {}, {}, [], {}, 0
-        for copy in copies if write_back else ():
-            self._write_back(copy)
+        self._copies, self._exact, self._starts, self._nbytes, self.of_shared = {}, {}, [], 0, 0
+        for copy in copies:
+            if write_back:
+                self._write_back(copy)
+            self._memory.arena.release(copy.address)
 
-    @staticmethod
-    def _check_gaps(tensors: Sequence[Tensor]) -> None:
-        """Two copies of one array cannot both be right while a task writes one of them."""
-        for gapped in tensors:
-            if gapped.info.strided is None:
-                continue
-            runs = runs_of(gapped.info)
-            for other in tensors:
-                if layout_of(other.info) == layout_of(gapped.info):
-                    continue
-                if (gapped.writes or other.writes) and overlap(runs, runs_of(other.info)):
-                    raise TensorError(
-                        f"two arguments of one task, of shapes {list(gapped.info.shape)} and {list(other.info.shape)}, "
-                        "share memory; one is written, and one has gaps between its elements: pass contiguous arrays"
-                    )
+    # -- copies -------------------------------------------------------------------------------------------------------
 
-    def _hulls(self, tensors: Sequence[Tensor]) -> dict[int, tuple[int, int]]:
-        """By start of a gapless array: the range that is copied for it.
-
-        Arrays of one task that overlap make up one range, so that they share a copy.
-        """
-        hulls: dict[int, tuple[int, int]] = {}
-        hull = (0, 0)
-        members: list[int] = []
-        for start, end in sorted((t.info.start, t.info.end) for t in tensors if t.info.strided is None):
-            if start < hull[1]:
-                hull = (hull[0], max(end, hull[1]))
-            else:
-                hull, members = (start, end), []
-            members.append(start)
-            for member in members:
-                hulls[member] = hull
-        return hulls
-
-    def _found(self, info: ArrayInfo, hulls: dict[int, tuple[int, int]]) -> Copy | None:
-        """The copy there is for an array, if there is one."""
-        if info.strided is not None:
-            return self._exact.get(layout_of(info))
-        hull = hulls[info.start]
-        copy = self._exact.get(hull)
-        if copy is None:
-            index = bisect_right(self._starts, hull[0]) - 1
-            if index >= 0:
-                run_end, other = self._runs[self._starts[index]]
-                if hull[1] <= run_end and other.strided is None:
-                    copy = other
-        return copy
-
-    def _make(self, info: ArrayInfo, hulls: dict[int, tuple[int, int]], tensors: Sequence[Tensor]) -> Copy:
+    def _make(self, place: Place, blank: bool) -> Copy:
         if len(self._copies) >= MAX_COPIES:
             self.settle_idle()
-        shared = self._visible(info)
-        if shared:  # tasks may be at work on these very bytes, in place
+        in_shared = self._memory.start <= place.start and place.end <= self._memory.end
+        if in_shared:  # tasks may be at work on these very bytes, in place
             self._drain()
-        view = info.strided
-        key: object
-        if view is None:
-            key = start, end = hulls[info.start]
-            runs = [(start, end)]
-            nbytes = end - start
-            arrays = [t.info.array for t in tensors if t.info.strided is None and hulls[t.info.start] == key]
-        else:
-            key, start, runs, nbytes = layout_of(info), info.start, runs_of(info), view.nbytes
-            arrays = [info.array]
-        self._make_way(runs)
-        address = self._allocate(0, nbytes, f"the copy of an array of shape {list(info.shape)}")
-        copy = Copy(info, start, address, runs, shared, arrays)
-        if view is None:
-            ctypes.memmove(address, start, nbytes)
-        else:
-            np.copyto(self._view(copy, view), view)
-        self.of_shared += shared
+        nbytes = place.nbytes
+        address = self._allocate(nbytes, place)
+        copy = Copy(place, address, nbytes, in_shared)
+        copy.blank = blank
         self._copies[address] = copy
-        copy.key = key
-        self._exact[key] = copy
-        for run_start, run_end in runs:
-            self._starts.insert(bisect_left(self._starts, run_start), run_start)
-            self._runs[run_start] = (run_end, copy)
+        self._nbytes += nbytes
+        self.of_shared += in_shared
+        if not blank:
+            if place.view is None:
+                ctypes.memmove(address, place.start, nbytes)
+            else:
+                np.copyto(self._packed(copy, place.view), place.view)
+        if place.private:
+            copy.detached = True
+            return copy
+        self._exact[copy.key] = copy
+        insort(self._starts, (copy.start, address))
+        self._longest = max(self._longest, copy.end - copy.start)
         return copy
 
-    def _make_way(self, runs: Runs) -> None:
-        """Afterwards no copy that can be found overlaps ``runs``, and the arrays there are up to date."""
-        for copy in self._overlapping(runs):
-            if copy.written:
-                self._wait_until(lambda copy=copy: not copy.uses)  # type: ignore[misc]
+    def _allocate(self, nbytes: int, place: Place) -> int:
+        """The address of a block, after waiting for tasks to let go of copies if need be."""
+        arena = self._memory.arena
+        while True:
+            if self._nbytes + nbytes <= self._budget:
+                address = arena.alloc(nbytes)
+                if address is not None:
+                    return address
+            if self.settle_idle() or (self._copies and self._advance()):
+                continue
+            address = arena.alloc(nbytes)  # more than the budget, then: these tasks need it at the same time
+            if address is not None:
+                return address
+            if not self._advance():
+                raise arena.full(nbytes, "the copy of an array")
+
+    def _near(self, start: int, end: int) -> list[Copy]:
+        """The copies that can be found with a byte between start and end, or a gap there."""
+        first = bisect_left(self._starts, (start - self._longest, 0))
+        last = bisect_right(self._starts, (end, 0))
+        near = (self._copies[address] for _, address in self._starts[first:last])
+        return [copy for copy in near if copy.start < end and start < copy.end]
+
+    def _make_way(self, place: Place) -> None:
+        """Afterwards no copy that can be found overlaps a place, and the array there is up to date."""
+        for copy in self._near(place.start, place.end):
+            if not overlap(copy.shadow, place.shadow):
+                continue
+            if copy.written or copy.views or copy.writers:
+                while copy.uses and self._advance():
+                    pass
+            if copy.address not in self._copies or copy.detached:
+                continue  # settled meanwhile, to make room
             if copy.uses:  # it is only read: its tasks may keep it, no other task will find it
                 self._unlist(copy)
                 copy.detached = True
             else:
                 self._settle(copy)
 
-    def _overlapping(self, runs: Runs) -> list[Copy]:
-        found: dict[int, Copy] = {}
-        for start, end in runs:
-            index = max(0, bisect_right(self._starts, start) - 1)
-            while index < len(self._starts) and self._starts[index] < end:
-                run_end, copy = self._runs[self._starts[index]]
-                if run_end > start:
-                    found[copy.address] = copy
-                index += 1
-        return list(found.values())
-
-    def _view(self, copy: Copy, like: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        return self._memory.region.numpy(like.dtype, like.shape, copy.address - self._memory.start)
+    def _packed(self, copy: Copy, like: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        """The copy of a view with gaps, without the gaps."""
+        return np.ndarray(like.shape, like.dtype, self._memory.view, copy.address - self._memory.start)
 
     def _write_back(self, copy: Copy) -> None:
-        if copy.strided is not None and copy.written:
-            np.copyto(copy.strided, self._view(copy, copy.strided))
-        elif copy.strided is None:
-            for start, end in copy.written:
-                ctypes.memmove(start, copy.address + start - copy.start, end - start)
+        if copy.view is not None:
+            if copy.written:
+                np.copyto(copy.view, self._packed(copy, copy.view))
+            return
+        by = copy.address - copy.start
+        for start, end in copy.written:
+            ctypes.memmove(start, start + by, end - start)
+        for view in copy.views.values():
+            first = view.__array_interface__["data"][0] + by - self._memory.start
+            np.copyto(view, np.ndarray(view.shape, view.dtype, self._memory.view, first, view.strides))
 
     def _settle(self, copy: Copy) -> None:
         self._write_back(copy)
@@ -333,12 +430,11 @@ class Staging:
         self._drop(copy)
 
     def _unlist(self, copy: Copy) -> None:
-        for start, _ in copy.runs:
-            del self._runs[start]
-            del self._starts[bisect_left(self._starts, start)]
         del self._exact[copy.key]
+        del self._starts[bisect_left(self._starts, (copy.start, copy.address))]
 
     def _drop(self, copy: Copy) -> None:
         del self._copies[copy.address]
-        self.of_shared -= copy.shared
-        self._memory.release(0, copy.address)
+        self._nbytes -= copy.nbytes
+        self.of_shared -= copy.in_shared
+        self._memory.arena.release(copy.address)

@@ -8,10 +8,10 @@ from time import perf_counter_ns
 from typing import Protocol
 
 import cloudpickle
-from simpler_ipc import CONTROL, TASK, MailboxServer, Region
+from simpler_ipc import CONTROL, TASK, MailboxServer
 from simpler_runtime import ChipCallable, ChipWorker, TaskFrame, read_task
 
-from simpler.arguments.task_args import SubTaskArgs
+from simpler.arguments.bound import SubTaskArgs
 from simpler.errors import RegistrationFailed, UnknownCallable
 from simpler.memory.regions import SharedMemory
 from simpler.protocol import (
@@ -19,13 +19,13 @@ from simpler.protocol import (
     FAILED,
     FRAME_NBYTES,
     HEADER_NBYTES,
+    HEADERS,
     MEDIUM_NS,
     OK,
     OK_MEDIUM,
     OK_SLOW,
     POISONED,
     SLOW_NS,
-    TICKETS,
     Control,
     pack_failure,
 )
@@ -36,7 +36,7 @@ class Executor(Protocol):
     """What makes one kind of child different from the others."""
 
     def hello(self) -> None: ...
-    def execute(self, frame: TaskFrame) -> None: ...
+    def execute(self, frame: TaskFrame, readonly: int, notes: bytes) -> None: ...
     def install(self, control: Control, content: bytes) -> None: ...
     def remove(self, control: Control) -> None: ...
     def close(self) -> None: ...
@@ -51,7 +51,7 @@ class Broken:
     def hello(self) -> None:
         raise self._reason
 
-    def execute(self, frame: TaskFrame) -> None:
+    def execute(self, frame: TaskFrame, readonly: int, notes: bytes) -> None:
         raise self._reason
 
     def install(self, control: Control, content: bytes) -> None:
@@ -67,11 +67,12 @@ class Broken:
 class PythonExecutor:
     """Calls Python functions: a SubWorker."""
 
-    def __init__(self, entries: dict[bytes, Entry], region: Region, name: str) -> None:
+    def __init__(self, entries: dict[bytes, Entry], memory: SharedMemory, name: str) -> None:
         self._functions: dict[bytes, Callable[[SubTaskArgs], object]] = {
             entry.digest: entry.target for entry in entries.values() if entry.kind is CallableKind.PYTHON_FUNCTION
         }
-        self._region = region
+        self._memory = memory.view
+        self._start = memory.start
         self._name = name
 
     def hello(self) -> None:
@@ -80,11 +81,11 @@ class PythonExecutor:
     def close(self) -> None:
         pass
 
-    def execute(self, frame: TaskFrame) -> None:
+    def execute(self, frame: TaskFrame, readonly: int, notes: bytes) -> None:
         function = self._functions.get(frame.digest)
         if function is None:
             raise unknown(frame.digest, self._name)
-        function(SubTaskArgs(frame.args(), self._region))
+        function(SubTaskArgs(frame.args(), self._memory, self._start, readonly, notes))
 
     def install(self, control: Control, content: bytes) -> None:
         try:
@@ -117,7 +118,7 @@ class ChipExecutor:
     def close(self) -> None:
         self._chip.finalize()
 
-    def execute(self, frame: TaskFrame) -> None:
+    def execute(self, frame: TaskFrame, readonly: int, notes: bytes) -> None:
         slot = self._slots.get(frame.digest)
         if slot is None:
             raise unknown(frame.digest, self._name)
@@ -166,14 +167,15 @@ def _answer_all(server: MailboxServer, executor: Executor, memory: SharedMemory)
         kind = request.kind
         if kind == TASK:
             payload = request.payload
-            count = payload[0]
-            if count and not failed.isdisjoint(TICKETS[count].unpack_from(payload)[1:]):
+            _, notes_at, readonly, *needs = HEADERS[payload[0]].unpack_from(payload)
+            if needs and not failed.isdisjoint(needs):
                 failed.add(request.ticket)
                 reply(POISONED)
                 continue
             began = perf_counter_ns()
             try:
-                execute(read_task(payload[HEADER_NBYTES:]))
+                notes = bytes(payload[notes_at:]) if notes_at else b""
+                execute(read_task(payload[HEADER_NBYTES : notes_at or None]), readonly, notes)
             except BaseException as error:  # SystemExit and all: the task failed, the child goes on
                 failed = {ticket for ticket in failed if ticket >= request.ticket - DEPTH}
                 failed.add(request.ticket)

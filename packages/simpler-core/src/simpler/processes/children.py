@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from simpler_ipc import Doorbell, Peer, Region, WaitSet
 
+from simpler.memory.regions import SharedMemory
 from simpler.processes import forking
 from simpler.processes.mailbox import MailboxTransport
 
@@ -19,6 +20,7 @@ class Children:
     def __init__(self) -> None:
         self.owner = os.getpid()
         self.endpoints: list[MailboxTransport] = []
+        self.memory: SharedMemory | None = None
 
     def open(self, chips: int, subs: int) -> None:
         """Map what they share with their parent. Comes before the first fork."""
@@ -45,8 +47,15 @@ class Children:
         if os.getpid() != self.owner:  # a forked copy of the worker: the children are not ours
             return
         endpoints, self.endpoints = self.endpoints, []
-        if not endpoints:
-            return
+        memory, self.memory = self.memory, None
+        try:
+            if endpoints:
+                self._end(endpoints)
+        finally:
+            if memory is not None:
+                memory.close()
+
+    def _end(self, endpoints: list[MailboxTransport]) -> None:
         try:
             for endpoint in endpoints:
                 endpoint.close()

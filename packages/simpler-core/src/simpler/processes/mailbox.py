@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 
 from simpler_ipc import CONTROL, SHUTDOWN, TASK, Doorbell, IpcError, Mailbox, MailboxClient, Peer, Region
 from simpler_runtime import CallConfig, write_task
-from simpler_runtime import TaskArgs as PlainTaskArgs
 
+from simpler.arguments.bound import Bound
 from simpler.processes.forking import KILLED_S
-from simpler.protocol import DEPTH, FRAME_NBYTES, HEADER_NBYTES, TICKETS
+from simpler.protocol import DEPTH, FRAME_NBYTES, HEADER_NBYTES, HEADERS
 from simpler.tasks.lane import Answer, Death
 
 
@@ -39,16 +39,19 @@ class MailboxTransport:
         self.poll: Callable[[], Answer | None] = self._client.poll
         self.peer = None
 
-    def submit(self, digest: bytes, config: CallConfig, plain: PlainTaskArgs, needs: Sequence[int]) -> int | None:
+    def submit(self, digest: bytes, config: CallConfig, bound: Bound, needs: Sequence[int]) -> int | None:
         frame = self._reserve()
         if frame is None:
             return None
-        if needs:
-            TICKETS[len(needs)].pack_into(frame, 0, len(needs), *needs)
+        plain, readonly, notes = bound
+        end = HEADER_NBYTES + write_task(frame[HEADER_NBYTES:], digest, config, plain)
+        if notes:
+            HEADERS[len(needs)].pack_into(frame, 0, len(needs), end, readonly, *needs)
+            frame[end : end + len(notes)] = notes
+            end += len(notes)
         else:
-            frame[0] = 0
-        nbytes = write_task(frame[HEADER_NBYTES:], digest, config, plain)
-        return self._post(TASK, HEADER_NBYTES + nbytes)
+            HEADERS[len(needs)].pack_into(frame, 0, len(needs), 0, readonly, *needs)
+        return self._post(TASK, end)
 
     def control(self, payload: bytes) -> bool:
         return self._client.send(CONTROL, payload) is not None

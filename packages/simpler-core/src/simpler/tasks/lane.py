@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 from simpler_runtime import CallConfig
-from simpler_runtime import TaskArgs as PlainTaskArgs
 
+from simpler.arguments.bound import Bound
 from simpler.errors import WorkerStateError, describe_death
 
 Task = TypeVar("Task")
@@ -60,7 +60,7 @@ class Transport(Protocol):
     It keeps no books: what was sent is the lane's to know, and asking it anything changes nothing.
     """
 
-    def submit(self, digest: bytes, config: CallConfig, plain: PlainTaskArgs, needs: Sequence[int]) -> int | None:
+    def submit(self, digest: bytes, config: CallConfig, bound: Bound, needs: Sequence[int]) -> int | None:
         """Send a task: its ticket; None when there is no room. ``needs``: tickets ahead whose failure is its own."""
 
     def control(self, payload: bytes) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Generic
 
 from simpler.errors import TaskFailed, combine
+from simpler.memory.regions import Lease
 from simpler.memory.staging import Staging
 from simpler.tasks.lane import Task
 
@@ -15,7 +16,7 @@ class Run(Generic[Task]):
     Attributes:
         deadline: when it is given up, on the monotonic clock; None for never.
         staging: its copies of arrays that children cannot see.
-        blocks: its HeapRing blocks: address → scope depth.
+        leases: its HeapRing blocks, by address, each with its scope depth.
         count: tasks submitted.
         live: tasks that have not ended.
         failures: of its tasks, in the order they happened.
@@ -23,12 +24,12 @@ class Run(Generic[Task]):
         skipped: names of the poisoned.
     """
 
-    __slots__ = ("blocks", "count", "deadline", "failed", "failures", "live", "skipped", "staging")
+    __slots__ = ("count", "deadline", "failed", "failures", "leases", "live", "skipped", "staging")
 
     def __init__(self, deadline: float | None = None) -> None:
         self.deadline = deadline
         self.staging: Staging | None = None
-        self.blocks: dict[int, int] = {}
+        self.leases: dict[int, tuple[int, Lease]] = {}
         self.count = 0
         self.live = 0
         self.failures: list[TaskFailed] = []

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from simpler.memory.regions import Lease
+
 
 class Scope:
     """The HeapRing blocks allocated in one ``with orch.scope()``; they go when its last task has ended.
@@ -12,18 +14,18 @@ class Scope:
 
     Attributes:
         depth: how many scopes are around it.
-        blocks: address → bytes.
+        leases: of its blocks.
         live: tasks and inner scopes that have not ended.
         free: gives blocks back, called with the scope.
     """
 
-    __slots__ = ("blocks", "closed", "depth", "free", "live", "parent")
+    __slots__ = ("closed", "depth", "free", "leases", "live", "parent")
 
     def __init__(self, free: Callable[[Scope], None], parent: Scope | None = None) -> None:
         self.free = free
         self.parent = parent
         self.depth: int = parent.depth + 1 if parent else 0
-        self.blocks: dict[int, int] = {}
+        self.leases: list[Lease] = []
         self.live = 0
         self.closed = False
         if parent is not None:
@@ -35,14 +37,16 @@ class Scope:
             self._release()
 
     def close(self) -> None:
-        """No more tasks come."""
+        """No more tasks come that could use its blocks."""
         self.closed = True
+        for lease in self.leases:
+            lease.live = False
         if not self.live:
             self._release()
 
     def _release(self) -> None:
         self.free(self)
-        self.blocks.clear()
+        self.leases.clear()
         if self.parent is not None:
             parent, self.parent = self.parent, None
             parent.task_ended()

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from simpler_runtime import CallConfig
-from simpler_runtime import TaskArgs as PlainTaskArgs
 
+from simpler.arguments.bound import Bound
 from simpler.errors import TaskFailed
-from simpler.memory.staging import Copy
+from simpler.memory.staging import Use
 from simpler.tasks.callables import Entry
 from simpler.tasks.lane import Lane
 from simpler.tasks.pool import Pool
@@ -26,7 +26,7 @@ class Slot:
         run: whose task it is.
         state: a ``TaskState``, as a plain integer.
         index: number of the task in its run.
-        plain: arguments as they go into the frame; of a group, None.
+        bound: arguments as they go into the frame; of a group, None.
         members: of a group, the arguments of each member; else None.
         targets: of a group, the number of the endpoint of each member; None if any will do.
         keep: what must stay alive until the task has ended (the arrays).
@@ -45,6 +45,7 @@ class Slot:
     __slots__ = (
         "awaited",
         "before",
+        "bound",
         "cause",
         "config",
         "consumers",
@@ -59,7 +60,6 @@ class Slot:
         "members",
         "needed",
         "pin",
-        "plain",
         "pool",
         "run",
         "scope",
@@ -73,7 +73,7 @@ class Slot:
         self,
         run: Run[Slot],
         entry: Entry,
-        plain: PlainTaskArgs | None,
+        bound: Bound | None,
         keep: Any,
         config: CallConfig,
         pool: Pool[Slot],
@@ -81,7 +81,7 @@ class Slot:
     ) -> None:
         self.run = run
         self.entry = entry
-        self.plain = plain
+        self.bound = bound
         self.keep = keep
         self.config = config
         self.pool = pool
@@ -94,12 +94,12 @@ class Slot:
         self.index = -1
         self.ticket = -1
         self.needed = 0
-        self.members: list[PlainTaskArgs] | None = None
+        self.members: list[Bound] | None = None
         self.targets: list[int] | None = None
         self.lane: Lane[Slot] | None = None
         self.before: list[Slot] | None = None
         self.consumers: list[Slot] | None = None
         self.followers: list[Slot] | None = None
-        self.copies: list[Copy] | None = None
+        self.copies: list[Use] | None = None
         self.scope: Scope | None = None
         self.cause: TaskFailed | None = None
