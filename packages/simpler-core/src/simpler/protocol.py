@@ -65,7 +65,7 @@ def pack_failure(error: BaseException, limit: int) -> bytes:
     try:
         exception = cloudpickle.dumps(error)
         pickle.loads(exception)  # some exceptions pickle and then cannot be rebuilt
-    except Exception:  # whatever a user's __reduce__ raises
+    except BaseException:  # whatever a user's __reduce__ or constructor raises; Ctrl-C is for the parent
         exception = _substitute(error)
     packed = pickle.dumps(Failure(exception, text))
     if len(packed) > limit:
@@ -79,9 +79,11 @@ def unpack_failure(payload: bytes) -> tuple[BaseException, str]:
     failure: Failure = pickle.loads(payload)
     try:
         error = pickle.loads(failure.exception)
-    except Exception as problem:  # whatever a user's constructor raises
+    except KeyboardInterrupt:
+        raise
+    except BaseException as problem:  # whatever a user's constructor raises
         last_line = failure.remote_traceback.rstrip().rpartition("\n")[2]
-        error = RemoteError(f"{last_line} (could not be rebuilt here: {problem!r})")
+        error = RemoteError(f"{last_line} (could not be rebuilt here: {type(problem).__qualname__})")
     if not isinstance(error, BaseException):
         error = RemoteError(repr(error))
     return error, failure.remote_traceback
@@ -90,7 +92,7 @@ def unpack_failure(payload: bytes) -> tuple[BaseException, str]:
 def _substitute(error: BaseException, limit: int | None = None) -> bytes:
     try:
         text = repr(error)
-    except Exception as problem:  # a user's __repr__ may raise, too
+    except BaseException as problem:  # a user's __repr__ may raise, too
         text = f"{type(error).__qualname__} (its repr raised {type(problem).__qualname__})"
     return pickle.dumps(RemoteError(text[:limit]))
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
@@ -32,7 +33,24 @@ from simpler.tasks.slot import Slot
 START_S = 60.0  # a child may take this long to start
 GRACE_S = 0.3  # a run that is interrupted gives its running tasks this long before it ends their children
 
+OPTIONS = (
+    "level",
+    "platform",
+    "runtime",
+    "device_ids",
+    "num_sub_workers",
+    "heap_ring_size",
+    "restart",
+    "timeout",
+    "shared_memory_size",
+)
+
 Orchestration = Callable[[Orchestrator, Any, CallConfig], object]
+
+
+def _nearest(name: object, names: Sequence[str]) -> str:
+    found = difflib.get_close_matches(str(name), names, 1)
+    return f"; did you mean {found[0]!r}?" if found else ""
 
 
 class Worker:
@@ -71,17 +89,27 @@ class Worker:
         restart: bool = False,
         timeout: float | None = None,
         shared_memory_size: int = 64 << 30,
+        **unknown: Any,
     ) -> None:
+        for name in unknown:
+            raise TypeError(f"Worker takes no argument {name!r}{_nearest(name, OPTIONS)}")
+        if isinstance(device_ids, (str, bytes)) or not isinstance(device_ids, Iterable):
+            raise TypeError(f"device_ids is {device_ids!r}; it is a list with an integer for each chip, such as [0, 1]")
         if level < 3:
             raise ValueError(f"level {level} is below a host (3); use simpler_runtime.ChipWorker for one chip")
         device_ids = tuple(device_ids)
         if device_ids and platform not in platforms():
-            raise PlatformError(f"there is no platform {platform!r}; there are {', '.join(sorted(platforms()))}")
+            known = sorted(platforms())
+            raise PlatformError(
+                f"there is no platform {platform!r}; there are {', '.join(known)}{_nearest(platform, known)}"
+            )
         for name, value, least in (
             ("num_sub_workers", num_sub_workers, 0),
             ("heap_ring_size", heap_ring_size, 1),
             ("shared_memory_size", shared_memory_size, 1),
         ):
+            if isinstance(value, bool) or not isinstance(value, int):
+                raise TypeError(f"{name} is {value!r}; it is an integer")
             if value < least:
                 raise ValueError(f"{name} is {value}; it must be at least {least}")
         if timeout is not None and timeout <= 0:
@@ -95,7 +123,7 @@ class Worker:
         self._restart = restart
         self._heap_ring_size = heap_ring_size
         self._shared_memory_size = shared_memory_size
-        self._registry = Registry()
+        self._registry = Registry(self._where_shared)
         self._lock = threading.RLock()  # one thread at a time runs, registers or closes
         self._memory: SharedMemory | None = None
         self._engine: Engine | None = None
@@ -300,6 +328,9 @@ class Worker:
         if self._memory is None:
             self._memory = self._children.memory = SharedMemory(self._shared_memory_size, self._heap_ring_size)
         return self._memory
+
+    def _where_shared(self) -> tuple[int, int]:
+        return (0, 0) if self._memory is None else (self._memory.start, self._memory.end)
 
     def _start(self) -> Engine:
         if self._engine is not None:

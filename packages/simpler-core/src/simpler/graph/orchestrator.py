@@ -188,7 +188,7 @@ class Orchestrator:
         entry = handle._entry if type(handle) is CallableHandle and handle._registry is self._registry else None
         if entry is None or entry.kind not in pool.accepts:
             entry = self._resolve(pool, handle)
-        if worker != -1 or not pool.lanes:
+        if worker != -1 or type(worker) is not int or not pool.lanes:
             pool.check(worker)
         slot = Slot(self._run, entry, NO_BOUND, None, self._copied(config), pool, worker)
         needs: list[Slot] = []

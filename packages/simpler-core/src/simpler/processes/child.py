@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import inspect
+import os
 import pickle
 from collections.abc import Callable
 from time import perf_counter_ns
 from typing import Protocol
 
-import cloudpickle
 from simpler_ipc import CONTROL, TASK, MailboxServer
 from simpler_runtime import ChipCallable, ChipWorker, TaskFrame, read_task
 
 from simpler.arguments.bound import SubTaskArgs
 from simpler.errors import RegistrationFailed, UnknownCallable
+from simpler.memory.pickling import loads_shared
 from simpler.memory.regions import SharedMemory
 from simpler.protocol import (
     DEPTH,
@@ -69,7 +71,9 @@ class PythonExecutor:
 
     def __init__(self, entries: dict[bytes, Entry], memory: SharedMemory, name: str) -> None:
         self._functions: dict[bytes, Callable[[SubTaskArgs], object]] = {
-            entry.digest: entry.target for entry in entries.values() if entry.kind is CallableKind.PYTHON_FUNCTION
+            entry.digest: taking_args(entry.target)
+            for entry in entries.values()
+            if entry.kind is CallableKind.PYTHON_FUNCTION
         }
         self._memory = memory.view
         self._start = memory.start
@@ -89,13 +93,13 @@ class PythonExecutor:
 
     def install(self, control: Control, content: bytes) -> None:
         try:
-            function = cloudpickle.loads(content)
+            function = loads_shared(content, self._memory)
         except Exception as error:  # importing the function's module can raise anything
             raise RegistrationFailed(
                 f"{self._name} cannot load {control.name}: {error!r}; register it before the worker starts, or define "
                 "it where running children can import it"
             ) from error
-        self._functions[control.digest] = function
+        self._functions[control.digest] = taking_args(function)
 
     def remove(self, control: Control) -> None:
         self._functions.pop(control.digest, None)
@@ -143,6 +147,15 @@ class ChipExecutor:
         self._slots[digest] = slot
 
 
+def taking_args(function: Callable[..., object]) -> Callable[[SubTaskArgs], object]:
+    """``function`` itself; if it has no parameters, one that calls it without any."""
+    try:
+        parameters = inspect.signature(function).parameters
+    except (TypeError, ValueError):  # of some built-in functions nothing is known
+        return function
+    return function if parameters else lambda args: function()
+
+
 def unknown(digest: bytes, name: str) -> UnknownCallable:
     return UnknownCallable(f"{name} does not know callable {digest.hex()[:12]}: it was never registered with it")
 
@@ -161,6 +174,7 @@ def serve(server: MailboxServer, start: Callable[[], Executor], memory: SharedMe
 
 def _answer_all(server: MailboxServer, executor: Executor, memory: SharedMemory) -> None:
     recv, reply, execute = server.recv, server.reply, executor.execute
+    pid = os.getpid()
     failed: set[int] = set()  # tickets that tasks behind them in the mailbox may still ask for
     while True:
         request = recv(None)
@@ -177,10 +191,14 @@ def _answer_all(server: MailboxServer, executor: Executor, memory: SharedMemory)
                 notes = bytes(payload[notes_at:]) if notes_at else b""
                 execute(read_task(payload[HEADER_NBYTES : notes_at or None]), readonly, notes)
             except BaseException as error:  # SystemExit and all: the task failed, the child goes on
+                if os.getpid() != pid:  # a process that the task forked: it came to its end here
+                    os._exit(1)
                 failed = {ticket for ticket in failed if ticket >= request.ticket - DEPTH}
                 failed.add(request.ticket)
                 reply(FAILED, pack_failure(error, FRAME_NBYTES))
             else:
+                if os.getpid() != pid:
+                    os._exit(0)
                 took = perf_counter_ns() - began
                 reply(OK if took < MEDIUM_NS else OK_MEDIUM if took < SLOW_NS else OK_SLOW)
         elif kind == CONTROL:

@@ -43,6 +43,8 @@ class Pool(Generic[Task]):
     def check(self, worker: int) -> None:
         """NoSuchWorker unless there is an endpoint of that number (-1: any)."""
         count = len(self.lanes)
+        if isinstance(worker, bool) or not isinstance(worker, int):
+            raise NoSuchWorker(f"worker is {worker!r}; it is the number of a {self.noun}, or -1 for any")
         if not count:
             raise NoSuchWorker(f"this worker has no {self.plural}: make it with {self.knob}")
         if not -1 <= worker < count:
