@@ -2,13 +2,15 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from simpler import SharedMemoryFull
-from simpler.arena import Arena, FreeList
+from simpler.memory.arena import Arena
+from simpler.memory.free_list import FreeList
 from simpler_ipc import Region
 
 
@@ -106,15 +108,85 @@ def test_a_forked_copy_of_an_array_frees_nothing_of_its_parent():
     assert shared.used == 1 << 18
 
 
-def test_ctrl_c_while_an_array_is_collected_is_not_lost(monkeypatch):
-    made = arena()
-    array = made.empty((4096,), np.dtype("uint8"))
+def test_no_python_code_runs_when_an_array_is_collected():
+    """Whatever Python code raises there is lost, Ctrl-C too."""
+    shared = arena(64 << 20)
+    array = shared.empty((8 << 20,), np.dtype("uint8"))
+    small = shared.empty((4,), np.dtype("uint8"))
+    array.fill(1)
+    called: list[str] = []
+    sys.setprofile(lambda frame, event, arg: called.append(event))
+    try:
+        del array, small
+    finally:
+        sys.setprofile(None)
+    assert "call" not in called
+    assert resident(shared) == 0
+    assert shared.used == 0
 
-    def interrupted(offset, nbytes):
-        raise KeyboardInterrupt
 
-    monkeypatch.setattr(made, "_collected", interrupted)
-    with pytest.raises(KeyboardInterrupt):  # noqa: PT012
-        del array
-        while True:  # the program goes on until it hears of it
-            pass
+def test_pages_are_given_back_before_they_can_be_allocated_again():
+    """Given back later, they would be zeroed under the next array there."""
+    order: list[str] = []
+
+    class Recording:
+        def __init__(self, region: Region) -> None:
+            self.address, self._region = region.address, region
+
+        def __buffer__(self, flags: int) -> memoryview:
+            return memoryview(self._region)
+
+        def punch(self, offset: int, nbytes: int) -> None:
+            order.append(f"punched, {len(shared._gone)} told")
+
+    region = Region(1 << 20)
+    shared = Arena(region, 1 << 20)
+    shared.region = Recording(region)
+    array = shared.empty((1 << 16,), np.dtype("uint8"))
+    del array
+    assert order == ["punched, 0 told"]
+    assert len(shared._gone) == 1
+
+
+def test_a_released_block_keeps_its_pages_for_the_next_of_its_size():
+    shared = arena(64 << 20)
+    address = shared.alloc(8 << 20)
+    assert shared.alloc(100) != address
+    shared.release(address)
+    assert shared.alloc(8 << 20) == address
+    assert shared.used == (8 << 20) + 128
+
+
+def test_kept_blocks_make_room_for_an_array():
+    shared = arena(1 << 20)
+    shared.release(shared.alloc(1 << 20))
+    assert shared.empty((1 << 20,), np.dtype("uint8")).nbytes == 1 << 20
+
+
+def test_what_an_interrupt_left_half_done_is_free_again():
+    shared = arena()
+    array = shared.empty((1 << 18,), np.dtype("uint8"))
+    shared.alloc(1 << 19)
+    shared._free.alloc(1000)  # as if Ctrl-C had come before it was noted
+    shared.recover()
+    assert shared.used == 1 << 18
+    assert shared._free.free == (1 << 20) - (1 << 18)
+    array.fill(1)
+
+
+def test_no_search_gets_longer_with_the_number_of_holes():
+    free = FreeList(1 << 30)
+    blocks = [free.alloc(64) for _ in range(20_000)]
+    for block in blocks[::2]:
+        free.release(block, 64)
+    looked = 0
+
+    class Ends(dict):
+        def __getitem__(self, start):
+            nonlocal looked
+            looked += 1
+            return super().__getitem__(start)
+
+    free._ends = Ends(free._ends)
+    assert free.alloc(100) is not None
+    assert looked < 20

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 from simpler import CallableKind, RegistrationFailed, UnknownCallable
-from simpler.callables import Registry
+from simpler.tasks.callables import Registry
 
 
 def add(args: object) -> None:

@@ -8,7 +8,7 @@ import simpler
 import simpler_runtime
 import torch
 from simpler import TaskArgs
-from simpler.callables import MAX_CHIP_CALLABLES
+from simpler.tasks.callables import MAX_CHIP_CALLABLES
 
 PLATFORMS = sorted(simpler_runtime.platforms())
 
@@ -220,3 +220,94 @@ def test_a_handle_says_that_it_names_a_chip_callable(make_worker, chip_callable)
     assert handle.namespace is simpler.TargetNamespace.LOCAL_CHIP
     assert handle.name == "nothing"
     assert len(handle.digest) == 32
+
+
+def device_tensor(address: int = 4096) -> simpler.ContinuousTensor:
+    return simpler.ContinuousTensor.make(address, (4,), simpler.DataType.FLOAT32, True)
+
+
+def dependencies(worker, *submits):
+    """Which of the tasks so submitted wait for which: pairs of numbers. None of them is run."""
+    engine = worker._start()
+    added: list = []
+    pairs: list = []
+
+    def add(slot, needs, follows):
+        pairs.extend((added.index(task), len(added)) for task in {*needs, *follows})
+        added.append(slot)
+        slot.state = simpler.TaskState.RUNNING
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(engine, "add", add)
+        worker.run(lambda orch, *_: [submit(orch) for submit in submits])
+    return sorted(pairs)
+
+
+def test_device_memory_is_told_apart_by_chip_also_in_groups(make_worker, chip_callable):
+    worker = make_worker(device_ids=[0, 1])
+    nothing = worker.register(chip_callable("nothing"))
+
+    def on(chip):
+        return lambda orch: orch.submit_next_level(nothing, TaskArgs().inout(device_tensor()), worker=chip)
+
+    def group(*chips):
+        members = [TaskArgs().inout(device_tensor()) for _ in chips]
+        return lambda orch: orch.submit_next_level_group(nothing, members, workers=chips)
+
+    assert dependencies(worker, on(0), on(1), on(0)) == [(0, 2)]
+    assert dependencies(worker, group(1), on(0), on(1)) == [(0, 2)]
+    assert dependencies(worker, on(0), on(1), group(1, 0)) == [(0, 2), (1, 2)]
+
+
+def test_the_memory_of_an_only_chip_is_meant_also_by_unpinned_tasks(make_worker, chip_callable):
+    worker = make_worker(device_ids=[3])
+    nothing = worker.register(chip_callable("nothing"))
+    submits = [
+        lambda orch: orch.submit_next_level(nothing, TaskArgs().inout(device_tensor()), worker=0),
+        lambda orch: orch.submit_next_level(nothing, TaskArgs().inout(device_tensor())),
+        lambda orch: orch.submit_next_level_group(nothing, [TaskArgs().inout(device_tensor())]),
+    ]
+    assert dependencies(worker, *submits) == [(0, 1), (1, 2)]
+
+
+def test_a_task_for_any_of_several_chips_cannot_mean_the_memory_of_one(make_worker, chip_callable):
+    worker = make_worker(device_ids=[0, 1])
+    nothing = worker.register(chip_callable("nothing"))
+    with pytest.raises(simpler.TensorError, match=r"is in a chip's memory, .* 2 chips: say which one"):
+        worker.run(lambda orch, *_: orch.submit_next_level(nothing, TaskArgs().inout(device_tensor())))
+    with pytest.raises(simpler.TensorError, match="say which one"):
+        worker.run(lambda orch, *_: orch.submit_next_level_group(nothing, [TaskArgs().inout(device_tensor())]))
+
+
+def test_a_chip_refuses_what_it_lacks_at_submit_and_the_run_goes_on(make_worker, chip_callable):
+    worker = make_worker(device_ids=[0], num_sub_workers=1)
+    scale = worker.register(chip_callable("scale"))
+    values, doubles = np.ones(4, np.float32), np.ones(4)
+
+    def orchestration(orch, args, config):
+        orch.submit_next_level(scale, TaskArgs().inout(values).add_scalar(2))
+        message = r"argument 0 of task 1 \(scale\) is float64, which no chip knows .* convert it with"
+        with pytest.raises(simpler.TensorError, match=message):
+            orch.submit_next_level(scale, TaskArgs().inout(doubles).add_scalar(2))
+        with pytest.raises(simpler.TensorError, match="at most 5 dimensions"):
+            orch.submit_next_level(scale, TaskArgs().inout(np.ones((1,) * 6, np.float32)).add_scalar(2))
+
+    worker.run(orchestration)
+    assert (values == 2).all()
+
+
+def test_one_chip_task_cannot_write_an_array_it_also_sees_with_gaps(make_worker, chip_callable):
+    worker = make_worker(device_ids=[0])
+    add = worker.register(chip_callable("add"))
+    result = np.zeros((4, 4), np.float32)
+    for base in (np.ones((4, 4), np.float32), worker.zeros((4, 4)) + 1):
+        for args in (
+            TaskArgs().inp(base).inp(base).out(base.T),
+            TaskArgs().inp(base[:, 1:3]).inp(base[2:]).out(base[:2]),
+        ):
+            with pytest.raises(simpler.TensorError, match="pass contiguous arrays"):
+                worker.run(lambda orch, *_, args=args: orch.submit_next_level(add, args))
+        base[1] = 5
+        for _ in range(2):
+            worker.run(lambda orch, *_, b=base: orch.submit_next_level(add, TaskArgs().inp(b).inp(b.T).out(result)))
+        np.testing.assert_array_equal(result, base + base.T)

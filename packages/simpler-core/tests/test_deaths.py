@@ -279,3 +279,63 @@ def test_children_killed_at_any_moment_leave_every_task_accounted_for(restart, p
             for peer in killed:
                 peer.wait(10)
             worker.run(lambda orch, *_: orch.submit_sub(handle, TaskArgs().inout(cells[0])))
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+@pytest.mark.parametrize("restart", [False, True])
+@pytest.mark.parametrize("when", ["before", "during", "after"])
+@pytest.mark.parametrize("call", ["submit", "register", "unregister", "alloc", "scope", "close"])
+def test_a_death_around_any_call_leaves_every_task_accounted_for(make_worker, call, when, restart, count):
+    """Killed before the run, while tasks are on their way, or after the call; never an error of the engine's own."""
+    worker = make_worker(num_sub_workers=count, restart=restart)
+    handle, other = worker.register(add_one), worker.register(leave)
+    cells = [worker.zeros(1, "int32") for _ in range(4)]
+    worker.init()
+
+    def kill() -> None:
+        worker._children.endpoints[-1].peer.kill()
+
+    def orchestration(orch, args, config):
+        for index in range(40):
+            orch.submit_sub(handle, TaskArgs().inout(cells[index % 4]), worker=index % count)
+        if when == "during":
+            kill()
+        if call == "register":
+            worker.register(die)
+        elif call == "unregister":
+            worker.unregister(other)
+        elif call == "alloc":
+            orch.submit_sub(handle, TaskArgs().inout(orch.alloc(100, "float64")))
+        elif call == "scope":
+            with orch.scope():
+                orch.submit_sub(handle, TaskArgs().inout(orch.alloc(100, "float64")))
+        if when == "after":
+            kill()
+        for index in range(40):
+            orch.submit_sub(handle, TaskArgs().inout(cells[index % 4]))
+
+    if when == "before":
+        kill()
+    errors = []
+    try:
+        worker.run(orchestration)
+    except (simpler.WorkerDied, simpler.WorkerStateError) as error:
+        errors.append(error)
+    if call == "close":
+        worker.close()
+    elif restart:
+        worker.run(lambda orch, *_: orch.submit_sub(handle, TaskArgs().inout(cells[0]), worker=count - 1))
+    assert all(int(cell[0]) <= 21 for cell in cells)
+    if not errors:
+        assert sum(int(cell[0]) for cell in cells) == 80 + (restart and call != "close")
+
+
+def test_a_child_that_was_ended_by_the_timeout_is_replaced_also_without_restart(make_worker, gate):
+    worker = make_worker(num_sub_workers=2, timeout=0.3)
+    stuck, fine = worker.register(lambda args: gate.wait()), worker.register(add_one)
+    values = worker.zeros(1, "int32")
+    for number in range(2):
+        with pytest.raises(simpler.RunTimeout):
+            worker.run(lambda orch, *_: orch.submit_sub(stuck, worker=0))
+        worker.run(lambda orch, *_: orch.submit_sub(fine, TaskArgs().inout(values), worker=0))
+        assert values[0] == number + 1

@@ -10,22 +10,26 @@ from hypothesis import strategies as st
 from simpler import IN, INOUT, OUT, OUTPUT_EXISTING, TaskArgs
 
 CELLS = 12
+TAGS = (INOUT, OUT, OUTPUT_EXISTING)
 
 
 def mix(args: simpler.SubTaskArgs) -> None:
-    """Order matters to every cell it writes: new = 31 * old + what it read + its number."""
+    """Order matters to every cell it writes: new = 31 * old (0 if it overwrites) + what it read + its number."""
     number, writes = args.scalar(0), args.scalar(1)
     arrays = args.arrays()
     read = sum(int(values.sum()) for values in arrays[writes:])
     for values in arrays[:writes]:
-        values *= 31
+        if TAGS[number % 3] is INOUT:
+            values *= 31
+        else:
+            values[...] = 0
         values += (read + number) % 1009
 
 
 def mix_serially(base: np.ndarray, number: int, written, read) -> None:
     seen = sum(int(base[cut].sum()) for cut in read)
     for cut in written:
-        base[cut] *= 31
+        base[cut] *= 31 if TAGS[number % 3] is INOUT else 0
         base[cut] += (seen + number) % 1009
 
 
@@ -69,7 +73,7 @@ def test_random_graphs_end_like_serial_execution(crew, program):
         for number, (which, written, read, pin) in enumerate(program):
             args = TaskArgs()
             for cut in written:
-                args.add_tensor(bases[which][cut], (INOUT, OUT, OUTPUT_EXISTING)[number % 3])
+                args.add_tensor(bases[which][cut], TAGS[number % 3])
             for cut in read:
                 args.add_tensor(bases[which][cut], IN)
             orch.submit_sub(handle, args.add_scalar(number).add_scalar(len(written)), worker=pin)
@@ -118,7 +122,7 @@ def test_tags_decide_who_waits_for_whom(make_worker, make_gate, first, second, w
         if waits:
             gates[1].open()
             # A task that waits for nothing, behind the second one's place: it comes first nevertheless.
-            orch.submit_sub(handle, TaskArgs().inp(worker.zeros(3, "int32")).add_scalar(2), worker=1)
+            orch.submit_sub(handle, TaskArgs().inout(worker.zeros(3, "int32")).add_scalar(2), worker=1)
             gates[2].arrived()
             gates[2].open()
         else:

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections import deque
 
 import pytest
-from simpler.callables import CallableKind, Entry
-from simpler.dispatcher import CROWDED, Pool
-from simpler.engine import Engine
 from simpler.errors import TaskFailed
-from simpler.memory import SharedMemory
+from simpler.graph.dispatcher import CROWDED
+from simpler.graph.engine import Engine
+from simpler.memory.regions import SharedMemory
 from simpler.protocol import DEPTH, FAILED, OK, OK_MEDIUM, OK_SLOW, POISONED, pack_failure
-from simpler.slot import Slot
+from simpler.tasks.callables import CallableKind, Entry
+from simpler.tasks.lane import Lane
+from simpler.tasks.pool import Pool
+from simpler.tasks.slot import Slot
 from simpler_ipc import Doorbell, Region, WaitSet
-from simpler_runtime import CallConfig, TaskArgs
+from simpler_runtime import CallConfig
 
 
 class Answer:
@@ -23,26 +25,18 @@ class Answer:
 
 
 class ByHand:
-    """An endpoint that keeps what it is sent until the test answers."""
+    """A transport that keeps what it is sent until the test answers."""
 
     def __init__(self, index: int) -> None:
-        self.index = index
-        self.name = f"hand {index}"
-        self.in_flight: deque = deque()
-        self.waiting: deque = deque()
-        self.pinned: deque = deque()
-        self.load = 0
-        self.death = None
+        self.lane: Lane[Slot] = Lane(index, f"hand {index}", self)
         self.sent: list[tuple[Slot, list[int]]] = []
         self._answers: deque[Answer] = deque()
 
-    def submit(self, slot, plain, needs):
-        if len(self.in_flight) >= DEPTH:
-            return False
-        slot.ticket = len(self.sent)
-        self.sent.append((slot, list(needs)))
-        self.in_flight.append(slot)
-        return True
+    def submit(self, digest, config, bound, needs):
+        if len(self.lane.in_flight) >= DEPTH:
+            return None
+        self.sent.append((bound.slot, list(needs)))
+        return len(self.sent) - 1
 
     def answer(self, *codes: int) -> None:
         for code in codes:
@@ -51,12 +45,18 @@ class ByHand:
     def poll(self):
         return self._answers.popleft() if self._answers else None
 
-    def died(self):
-        return self.death
+    def health(self):
+        return None
 
     @property
     def indices(self) -> list[int]:
         return [slot.index for slot, _ in self.sent]
+
+
+class Arguments:
+    """Stands for a task's arguments, and says whose they are."""
+
+    slot: Slot
 
 
 class Bench:
@@ -64,17 +64,20 @@ class Bench:
 
     def __init__(self, count: int) -> None:
         self.ends = [ByHand(index) for index in range(count)]
-        self.pool = Pool(CallableKind.PYTHON_FUNCTION, "hand", "hands", self.ends, "count")
+        lanes = [end.lane for end in self.ends]
+        self.pool = Pool([CallableKind.PYTHON_FUNCTION], "hand", "hands", "count", "submit_sub", lanes)
         self.memory = SharedMemory(1 << 16, 1 << 16)
         doorbell = Doorbell(Region(Doorbell.NBYTES))
-        self.engine = Engine([self.pool], self.memory, doorbell, WaitSet(doorbell))
+        self.engine = Engine([self.pool], self.memory, doorbell, WaitSet(doorbell), respawn=lambda lane: None)
+        self.run = self.engine.begin()
         self.entries: dict[str, Entry] = {}
 
     def submit(self, *after: Slot, name: str = "task", quick: bool = True, follows=(), worker: int = -1) -> Slot:
         entry = self.entries.setdefault(name, Entry(bytes(32), CallableKind.PYTHON_FUNCTION, name, None, None))
         if quick:
             entry.weight = 1
-        slot = Slot(entry, TaskArgs(), None, CallConfig(), self.pool, worker)
+        slot = Slot(self.run, entry, Arguments(), None, CallConfig(), self.pool, worker)
+        slot.bound.slot = slot
         self.engine.add(slot, list(after), list(follows))
         return slot
 
@@ -233,7 +236,7 @@ def test_a_failure_poisons_what_is_here_and_what_is_in_the_mailbox():
     bench.ends[0].answer(FAILED, *[POISONED] * (DEPTH - 1))
     bench.engine.harvest()
     assert bench.engine.live == 0
-    error = bench.engine.outcome()
+    error = bench.run.outcome()
     assert isinstance(error, TaskFailed)
     assert error.function == "fails"
     assert error.skipped.count("far behind") == DEPTH
@@ -256,39 +259,42 @@ def test_a_finished_run_leaves_nothing_behind():
     bench.submit(first)
     bench.ends[0].answer(FAILED, POISONED)
     bench.engine.drain()
-    bench.engine.finish()
-    assert (bench.engine.live, bench.engine.count, bench.engine.outcome()) == (0, 0, None)
+    bench.engine.finish(bench.run)
+    bench.run = bench.engine.begin()
+    assert (bench.engine.live, bench.run.count, bench.run.outcome()) == (0, 0, None)
     bench.submit()
     bench.ends[0].answer(OK)
     bench.engine.drain()
-    assert bench.engine.outcome() is None
+    assert bench.run.outcome() is None
 
 
 def test_tasks_nobody_can_run_any_more_are_reported_instead_of_waited_for(monkeypatch):
-    monkeypatch.setattr("simpler.engine.CHECK_S", 0.01)
+    monkeypatch.setattr("simpler.graph.engine.CHECK_S", 0.01)
     bench = Bench(1)
     slot = bench.submit()
-    bench.ends[0].in_flight.clear()  # as if it had been lost
+    bench.ends[0].lane.in_flight.clear()  # as if it had been lost
     with pytest.raises(AssertionError, match="1 tasks are left and none can be sent"):
         bench.engine.drain()
     assert slot.state
 
 
 def test_memory_of_a_long_run_is_bounded(monkeypatch):
-    monkeypatch.setattr("simpler.engine.MAX_LIVE", 100)
+    monkeypatch.setattr("simpler.graph.engine.MAX_LIVE", 100)
     bench = Bench(1)
 
     class Quick(ByHand):
-        def submit(self, slot, plain, needs):
+        def submit(self, digest, config, bound, needs):
             self.sent.clear()
             self.answer(OK)
-            return super().submit(slot, plain, needs)
+            return super().submit(digest, config, bound, needs)
 
-    bench.pool.endpoints[0] = bench.engine.sending.endpoints[0] = Quick(0)
+    quick = Quick(0)
+    quick.lane = bench.pool.lanes[0]
+    quick.lane.transport = quick
     most = 0
     for _ in range(5000):
         bench.submit()
         most = max(most, bench.engine.live)
     assert most <= 100
     bench.engine.drain()
-    assert bench.engine.count == 5000
+    assert bench.run.count == 5000

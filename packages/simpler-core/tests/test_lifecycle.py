@@ -440,7 +440,7 @@ def test_closing_a_worker_ends_a_run_on_another_thread(gate):
 
 
 def test_pages_of_a_large_run_are_given_back(monkeypatch):
-    monkeypatch.setattr("simpler.memory.KEEP", 1 << 20)
+    monkeypatch.setattr("simpler.memory.arena.KEEP", 1 << 20)
     with worker() as made:
         handle = made.register(add_one)
         values = np.zeros(32 << 20, np.int8)

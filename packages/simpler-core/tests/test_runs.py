@@ -468,5 +468,30 @@ def test_shared_arrays_take_dtypes_and_sources_of_all_kinds(make_worker):
     assert worker.array(torch.ones(3)).dtype == np.float32
     assert worker.zeros((2, 2), "bfloat16").dtype == np.uint16
     assert worker.empty(4, torch.int8).dtype == np.int8
-    with pytest.raises(simpler.TensorError, match="float64 is not one a chip knows"):
-        worker.array([1.0, 2.0])
+    assert worker.array([1.0, 2.0]).dtype == np.float64
+    assert worker.zeros(3, "M8[s]").dtype == np.dtype("M8[s]")
+    assert worker.empty(3, [("a", "i4"), ("b", "f8")])["b"].shape == (3,)
+
+
+def test_an_allocated_array_is_refused_after_its_scope_and_after_its_run(make_worker):
+    import torch
+
+    worker = make_worker(num_sub_workers=1)
+    handle = worker.register(fill)
+    kept = []
+
+    def orchestration(orch, args, config):
+        with orch.scope():
+            inner = orch.alloc((4, 4), "float32")
+            orch.submit_sub(handle, TaskArgs().out(inner).add_scalar(1.0))
+        outer = orch.alloc((4, 4), "float32")
+        for array in (inner, inner[1], inner[:, 1], torch.from_numpy(inner)):
+            with pytest.raises(simpler.TensorError, match=r"argument 0 of task 1 .* scope or a run that is over"):
+                orch.submit_sub(handle, TaskArgs().out(array).add_scalar(1.0))
+        orch.submit_sub(handle, TaskArgs().out(outer[1:]).add_scalar(1.0))
+        orch.submit_sub(handle, TaskArgs().out(torch.from_numpy(outer)).add_scalar(1.0))
+        kept.append(outer)
+
+    worker.run(orchestration)
+    with pytest.raises(simpler.TensorError, match="a run that is over"):
+        worker.run(lambda orch, *_: orch.submit_sub(handle, TaskArgs().inp(kept[0])))

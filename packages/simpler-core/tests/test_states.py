@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 from simpler import IllegalTransition, TaskState
-from simpler.states import (
+from simpler.tasks.states import (
     BUILD,
     COMPLETE,
     CONSUME,

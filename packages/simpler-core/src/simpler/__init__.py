@@ -25,8 +25,9 @@ from simpler_runtime import (
     TensorArgType,
 )
 
-from .callables import CallableHandle, CallableKind, TargetNamespace
-from .errors import (
+from simpler.arguments.bound import SubTaskArgs
+from simpler.arguments.task_args import TaskArgs
+from simpler.errors import (
     IllegalTransition,
     NoSuchWorker,
     RegistrationFailed,
@@ -41,10 +42,10 @@ from .errors import (
     WorkerStateError,
     WrongKind,
 )
-from .orchestrator import Orchestrator
-from .states import TaskState
-from .task_args import SubTaskArgs, TaskArgs
-from .worker import Worker
+from simpler.graph.orchestrator import Orchestrator
+from simpler.tasks.callables import CallableHandle, CallableKind, TargetNamespace
+from simpler.tasks.states import TaskState
+from simpler.worker import Worker
 
 __version__ = version("simpler-core")
 

@@ -58,6 +58,16 @@ class IllegalTransition(SimplerError, AssertionError):
     explains_itself = False
 
 
+def said_by(error: BaseException | None) -> str:
+    """The message of somebody's exception, which may itself raise."""
+    try:
+        return str(error)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as problem:
+        return f"(its str raised {type(problem).__qualname__})"
+
+
 class TaskFailed(SimplerError):
     """A task raised.
 
@@ -91,7 +101,7 @@ class TaskFailed(SimplerError):
         self.remote_traceback = remote_traceback
         self.others: tuple[TaskFailed, ...] = ()
         self.skipped: tuple[str, ...] = ()
-        self.brief = reason or f"raised {type(original).__name__}: {original}"
+        self.brief = reason or f"raised {type(original).__name__}: {said_by(original)}"
         message = f"task {task} ({function}) on {worker} {self.brief}"
         if remote_traceback:
             message += f"\n\nRemote traceback:\n{remote_traceback.rstrip()}"

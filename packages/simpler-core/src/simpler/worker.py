@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
@@ -14,22 +15,42 @@ from typing import Any
 import numpy as np
 from simpler_runtime import CallConfig, ChipCallable, ChipWorker, PlatformError, platforms
 
-from . import child
-from .arrays import checked_shape, data_type, numpy_dtype
-from .callables import CallableHandle, CallableKind, Entry, Registry
-from .children import CHIP, Children
-from .dispatcher import Pool
-from .endpoint import LocalEndpoint
-from .engine import Engine, gone
-from .errors import RegistrationFailed, WorkerStateError
-from .memory import SharedMemory
-from .orchestrator import DEFAULT_CONFIG, Orchestrator
-from .protocol import OK, Control, dumps, unpack_failure
+from simpler.arguments.arrays import checked_shape, element_type, numpy_dtype
+from simpler.errors import RegistrationFailed, WorkerStateError
+from simpler.graph.engine import Engine
+from simpler.graph.orchestrator import DEFAULT_CONFIG, Orchestrator
+from simpler.memory.regions import SharedMemory
+from simpler.processes import child
+from simpler.processes.children import CHIP, Children
+from simpler.processes.mailbox import MailboxTransport
+from simpler.protocol import OK, Control, dumps, unpack_failure
+from simpler.tasks.callables import CallableHandle, CallableKind, Entry, Registry
+from simpler.tasks.lane import Answer, Lane
+from simpler.tasks.pool import Pool
+from simpler.tasks.run import Run
+from simpler.tasks.slot import Slot
 
 START_S = 60.0  # a child may take this long to start
 GRACE_S = 0.3  # a run that is interrupted gives its running tasks this long before it ends their children
 
+OPTIONS = (
+    "level",
+    "platform",
+    "runtime",
+    "device_ids",
+    "num_sub_workers",
+    "heap_ring_size",
+    "restart",
+    "timeout",
+    "shared_memory_size",
+)
+
 Orchestration = Callable[[Orchestrator, Any, CallConfig], object]
+
+
+def _nearest(name: object, names: Sequence[str]) -> str:
+    found = difflib.get_close_matches(str(name), names, 1)
+    return f"; did you mean {found[0]!r}?" if found else ""
 
 
 class Worker:
@@ -49,11 +70,11 @@ class Worker:
         runtime: how chips build their graphs.
         device_ids: one chip child for each; ``worker=i`` selects ``device_ids[i]``.
         num_sub_workers: how many SubWorker children.
-        heap_ring_size: bytes of each of the four HeapRings, which hold copies of arrays and intermediates. Address
-            space: memory is used when touched.
+        heap_ring_size: bytes of each of the four HeapRings, which hold intermediates; also, how many bytes of copies of
+            arrays a run keeps that no task uses. Address space: memory is used when touched.
         restart: replace children that died; otherwise runs after a death raise an error.
         timeout: seconds a run may take; None for no limit.
-        shared_memory_size: bytes of address space for ``empty``, ``zeros`` and ``array``.
+        shared_memory_size: bytes of address space for ``empty``, ``zeros`` and ``array``, and for copies of arrays.
     """
 
     def __init__(
@@ -68,17 +89,27 @@ class Worker:
         restart: bool = False,
         timeout: float | None = None,
         shared_memory_size: int = 64 << 30,
+        **unknown: Any,
     ) -> None:
+        for name in unknown:
+            raise TypeError(f"Worker takes no argument {name!r}{_nearest(name, OPTIONS)}")
+        if isinstance(device_ids, (str, bytes)) or not isinstance(device_ids, Iterable):
+            raise TypeError(f"device_ids is {device_ids!r}; it is a list with an integer for each chip, such as [0, 1]")
         if level < 3:
             raise ValueError(f"level {level} is below a host (3); use simpler_runtime.ChipWorker for one chip")
         device_ids = tuple(device_ids)
         if device_ids and platform not in platforms():
-            raise PlatformError(f"there is no platform {platform!r}; there are {', '.join(sorted(platforms()))}")
+            known = sorted(platforms())
+            raise PlatformError(
+                f"there is no platform {platform!r}; there are {', '.join(known)}{_nearest(platform, known)}"
+            )
         for name, value, least in (
             ("num_sub_workers", num_sub_workers, 0),
             ("heap_ring_size", heap_ring_size, 1),
             ("shared_memory_size", shared_memory_size, 1),
         ):
+            if isinstance(value, bool) or not isinstance(value, int):
+                raise TypeError(f"{name} is {value!r}; it is an integer")
             if value < least:
                 raise ValueError(f"{name} is {value}; it must be at least {least}")
         if timeout is not None and timeout <= 0:
@@ -92,15 +123,16 @@ class Worker:
         self._restart = restart
         self._heap_ring_size = heap_ring_size
         self._shared_memory_size = shared_memory_size
-        self._registry = Registry()
+        self._registry = Registry(self._where_shared)
         self._lock = threading.RLock()  # one thread at a time runs, registers or closes
         self._memory: SharedMemory | None = None
         self._engine: Engine | None = None
-        self._chips = Pool(CallableKind.CHIP_CALLABLE, "chip", "chips", [], "device_ids")
-        self._subs = Pool(CallableKind.PYTHON_FUNCTION, "SubWorker", "SubWorkers", [], "num_sub_workers")
+        self._chips: Pool[Slot] = Pool([CallableKind.CHIP_CALLABLE], "chip", "chips", "device_ids", "submit_next_level")
+        self._subs: Pool[Slot] = Pool(
+            [CallableKind.PYTHON_FUNCTION], "SubWorker", "SubWorkers", "num_sub_workers", "submit_sub"
+        )
         self._running = False
-        self._unfinished = False  # a run was not cleaned up
-        self._replacing: list[LocalEndpoint] = []
+        self._unfinished: Run[Slot] | None = None  # a run that was not cleaned up
         self._children = Children()
         self._finalizer = weakref.finalize(self, Children.end, self._children)  # also when Python exits
 
@@ -131,12 +163,10 @@ class Worker:
             if self._running:
                 raise WorkerStateError("close was called by the orchestration function of a run; close after the run")
             self._engine = None
-            self._chips.endpoints.clear()
-            self._subs.endpoints.clear()
+            self._chips.lanes.clear()
+            self._subs.lanes.clear()
             self._finalizer()
-            memory, self._memory = self._memory, None
-            if memory is not None:
-                memory.close()
+            self._memory = None
         finally:
             self._lock.release()
 
@@ -192,9 +222,7 @@ class Worker:
                 self._engine.drain()  # tasks that still wait in this process may use it
             entry = self._registry.remove(handle)
             if entry is not None and self._engine is not None:
-                for endpoint in self._pool(entry).endpoints:
-                    if endpoint.died() is None:
-                        self._ask(endpoint, Control("unregister", entry.digest, entry.kind.name, entry.name))
+                self._forget(entry, self._pool(entry).lanes)
 
     # -- running ------------------------------------------------------------------------------------------------------
 
@@ -214,7 +242,7 @@ class Worker:
             if self._running:
                 raise WorkerStateError("run was called inside a run of the same worker; submit tasks to that one")
             engine = self._start()
-            self._revive(engine)
+            engine.revive()
             self._running = True
             try:
                 self._run(engine, orchestration, args, config or DEFAULT_CONFIG)
@@ -222,49 +250,33 @@ class Worker:
                 self._running = False
 
     def _run(self, engine: Engine, orchestration: Orchestration, args: Any, config: CallConfig) -> None:
-        if self._unfinished:  # Ctrl-C came while the last run was cleaned up: too late now to write its results
-            self._interrupt()
-            engine.finish(write_back=False)
-        self._unfinished = True
-        orch = Orchestrator(engine, self._registry, self._shared(), self._chips, self._subs)
-        engine.begin(None if self.timeout is None else time.monotonic() + self.timeout)
+        if self._unfinished is not None:  # Ctrl-C came while that run was cleaned up: too late to write its results
+            engine.abandon(GRACE_S)
+            engine.finish(self._unfinished, write_back=False)
+            engine.revive()
+        self._unfinished = run = engine.begin(None if self.timeout is None else time.monotonic() + self.timeout)
+        orch = Orchestrator(engine, run, self._registry, self._shared(), self._chips, self._subs)
         try:
             try:
                 orchestration(orch, args, config)
             except Exception as error:
                 orch.close()
                 engine.drain()
-                for failure in engine.failures:
+                for failure in run.failures:
                     error.add_note(f"and {failure}")
                 raise
             orch.close()
             engine.drain()
         except BaseException:  # Ctrl-C or the timeout, at any point: nothing may work on in this run's memory
-            self._interrupt()
+            engine.abandon(GRACE_S)
             raise
         finally:
             orch.close()
-            outcome = engine.outcome()
-            engine.finish()
-            self._unfinished = False
+            outcome = run.outcome()
+            engine.finish(run)
+            self._unfinished = None
         if outcome is not None:
             raise outcome
-
-    def _interrupt(self) -> None:
-        """Nothing works on in this run's memory any more: wait a moment for children at work, then end them."""
-        if self._engine is not None:
-            self._engine.begin(None)
-        self._children.stop(GRACE_S)
-
-    def _revive(self, engine: Engine) -> None:
-        """See that all children live: replace the dead, or say that they are gone."""
-        engine.check_children()
-        for endpoint in self._children.endpoints:
-            if endpoint.death is not None:
-                if not self._restart:
-                    raise gone(endpoint)
-                self._replace(endpoint)
-        engine.sending.any_dead = False
 
     # -- shared arrays ------------------------------------------------------------------------------------------------
 
@@ -274,11 +286,11 @@ class Worker:
         Can be called before the worker starts. The memory is given back when the array and its views are gone.
 
         Raises:
-            TensorError: no such dtype, or a shape tensors cannot have. bfloat16 is given as uint16 bits.
+            TensorError: no such dtype, one of Python objects, or no shape. bfloat16 is given as uint16 bits.
             SharedMemoryFull: ``shared_memory_size`` is used up.
         """
         self._check()
-        return self._shared().arena.empty(checked_shape(shape), numpy_dtype(data_type(dtype)))
+        return self._shared().arena.empty(checked_shape(shape), numpy_dtype(element_type(dtype)))
 
     def zeros(self, shape: Any, dtype: Any = "float32") -> np.ndarray[Any, Any]:
         """Like ``empty``, filled with zeros."""
@@ -314,8 +326,11 @@ class Worker:
 
     def _shared(self) -> SharedMemory:
         if self._memory is None:
-            self._memory = SharedMemory(self._shared_memory_size, self._heap_ring_size)
+            self._memory = self._children.memory = SharedMemory(self._shared_memory_size, self._heap_ring_size)
         return self._memory
+
+    def _where_shared(self) -> tuple[int, int]:
+        return (0, 0) if self._memory is None else (self._memory.start, self._memory.end)
 
     def _start(self) -> Engine:
         if self._engine is not None:
@@ -325,25 +340,32 @@ class Worker:
             # Everything shared is mapped before the first fork, so that all children have it at the same addresses.
             memory = self._shared()
             children.open(len(self.device_ids), self.num_sub_workers)
-            self._chips.endpoints[:] = children.endpoints[: len(self.device_ids)]
-            self._subs.endpoints[:] = children.endpoints[len(self.device_ids) :]
+            lanes = [Lane[Slot](endpoint.index, endpoint.name, endpoint) for endpoint in children.endpoints]
+            self._chips.lanes[:] = lanes[: len(self.device_ids)]
+            self._subs.lanes[:] = lanes[len(self.device_ids) :]
             for endpoint in children.endpoints:
                 self._fork(endpoint)
             for endpoint in children.endpoints:  # after the forks: watching takes a thread
                 children.watch(endpoint)
-            engine = Engine((self._chips, self._subs), memory, children.doorbell, children.wait_set)
-            self._engine = engine
-            for endpoint in children.endpoints:
-                self._ask(endpoint, Control("hello"), START_S)
+            hello = dumps(Control("hello"))
+            self._engine = engine = Engine(
+                (self._chips, self._subs),
+                memory,
+                children.doorbell,
+                children.wait_set,
+                respawn=self._respawn,
+                hello=hello,
+                restart=self._restart,
+            )
+            for lane in lanes:
+                self._check_answer(lane, engine.ask(lane, hello, START_S, hello=True))
         except BaseException:
             self._engine = None
             self._finalizer()
             raise
-        if self._restart:
-            engine.replace = self._replace
         return engine
 
-    def _fork(self, endpoint: LocalEndpoint) -> None:
+    def _fork(self, endpoint: MailboxTransport) -> None:
         memory, entries, mailbox = self._shared(), self._registry.entries, endpoint.mailbox
 
         def start_chip() -> child.Executor:
@@ -358,32 +380,27 @@ class Worker:
             return child.ChipExecutor(entries, chip, endpoint.name)
 
         def start_sub() -> child.Executor:
-            return child.PythonExecutor(entries, memory.region, endpoint.name)
+            return child.PythonExecutor(entries, memory, endpoint.name)
 
         start = start_chip if endpoint.kind == CHIP else start_sub
         self._children.fork(endpoint, lambda: child.serve(mailbox.server(), start, memory))
 
-    def _replace(self, endpoint: LocalEndpoint) -> None:
+    def _respawn(self, lane: Lane[Slot]) -> None:
         """Put a new child in the place of a dead one."""
-        if endpoint in self._replacing:
-            return  # it died before it was up: its hello will say so
-        self._replacing.append(endpoint)
-        try:
-            self._children.unwatch(endpoint)
-            endpoint.open()
-            self._fork(endpoint)
-            self._children.watch(endpoint)
-            self._ask(endpoint, Control("hello"), START_S)
-        finally:
-            self._replacing.remove(endpoint)
+        endpoint = lane.transport
+        assert isinstance(endpoint, MailboxTransport)
+        self._children.unwatch(endpoint)
+        endpoint.open()
+        self._fork(endpoint)
+        self._children.watch(endpoint)
 
-    def _pool(self, entry: Entry) -> Pool:
-        return self._chips if entry.kind is CallableKind.CHIP_CALLABLE else self._subs
+    def _pool(self, entry: Entry) -> Pool[Slot]:
+        return self._chips if entry.kind in self._chips.accepts else self._subs
 
     def _install(self, entry: Entry) -> None:
         """Send a callable to the running children that can execute it; to all or to none."""
-        endpoints = self._pool(entry).endpoints
-        if not endpoints:
+        lanes = self._pool(entry).lanes
+        if not lanes:
             return
         if entry.content is None:
             raise RegistrationFailed(
@@ -391,37 +408,50 @@ class Worker:
                 "before the worker starts"
             )
         assert self._engine is not None
-        self._revive(self._engine)
+        self._engine.revive()
         memory = self._shared()
-        address = self._engine.allocate(0, len(entry.content), f"callable {entry.name}")
-        installed = []
+        address = memory.arena.alloc(len(entry.content))
+        if address is None:
+            raise memory.arena.full(len(entry.content), f"callable {entry.name}")
+        installed: list[Lane[Slot]] = []
         control = Control("register", entry.digest, entry.kind.name, entry.name, address, len(entry.content))
         try:
             memory.write(address, entry.content)
-            for endpoint in endpoints:
-                try:
-                    self._ask(endpoint, control)
-                except WorkerStateError:
-                    if endpoint.death is not None:
-                        raise
-                installed.append(endpoint)
+            for lane in lanes:
+                self._ask(lane, control)
+                installed.append(lane)
         except BaseException:
-            for endpoint in installed:
-                if endpoint.died() is None:
-                    self._ask(endpoint, Control("unregister", entry.digest, entry.kind.name, entry.name))
+            self._forget(entry, installed)
             raise
         finally:
-            memory.release(0, address)
+            memory.arena.release(address)
 
-    def _ask(self, endpoint: Any, control: Control, limit: float | None = None) -> None:
-        """Send a control message, wait for the answer behind all that was sent before, raise what it says."""
+    def _forget(self, entry: Entry, lanes: Sequence[Lane[Slot]]) -> None:
+        """Have children forget a callable that is not in the registry any more."""
+        for lane in lanes:
+            if lane.death is None:
+                self._ask(lane, Control("unregister", entry.digest, entry.kind.name, entry.name))
+
+    def _ask(self, lane: Lane[Slot], control: Control) -> None:
+        """Send a control message, wait for the answer behind all that was sent before, raise what it says.
+
+        A child that dies meanwhile has nothing to be told any more, and the one in its place knows from the registry.
+        """
         assert self._engine is not None
         try:
-            answer = self._engine.control(endpoint, dumps(control), limit)
+            answer = self._engine.ask(lane, dumps(control))
         except KeyboardInterrupt:
-            self._interrupt()
+            self._engine.abandon(GRACE_S)
             raise
+        except WorkerStateError:
+            if self._engine.cancelled:
+                raise
+            return
+        self._check_answer(lane, answer)
+
+    @staticmethod
+    def _check_answer(lane: Lane[Slot], answer: Answer) -> None:
         if answer.code != OK:
             error, text = unpack_failure(answer.payload)
-            error.add_note(f"raised in {endpoint.name}:\n{text.rstrip()}")
+            error.add_note(f"raised in {lane.name}:\n{text.rstrip()}")
             raise error

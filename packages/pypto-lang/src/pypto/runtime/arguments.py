@@ -139,7 +139,7 @@ def _fits(number: int, dtype: str) -> bool:
 def _array(manifest: Manifest, parameter: Parameter, value: Any, sizes: dict[str, tuple[int, str]]) -> tuple[Any, bool]:
     """``value`` as a numpy array or torch tensor that has been checked, and whether it is a torch tensor."""
     from simpler import SimplerError
-    from simpler.arrays import describe
+    from simpler.arguments.arrays import describe
 
     where = f"argument {parameter.name} of {signature(manifest)}"
     try:

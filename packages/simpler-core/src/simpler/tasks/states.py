@@ -11,7 +11,7 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import NoReturn
 
-from .errors import IllegalTransition
+from simpler.errors import IllegalTransition
 
 
 class TaskState(IntEnum):

@@ -18,7 +18,7 @@ import numpy as np
 import simpler_ipc
 from simpler_ipc import Peer, WaitTimeout
 
-from .errors import SimplerError
+from simpler.errors import SimplerError
 
 ASKED_S = 2.0  # a child may take this long to end after it was asked to, before SIGTERM
 TERMINATED_S = 1.0  # after SIGTERM, before SIGKILL

@@ -12,15 +12,13 @@ Children work on what lies in their mailboxes, so tasks are sent ahead:
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Sequence
 
-from .callables import CallableKind
-from .endpoint import Endpoint
-from .errors import NoSuchWorker
-from .protocol import DEPTH, MAX_NEEDS
-from .slot import Slot
-from .states import LAUNCH, TaskState
+from simpler.protocol import DEPTH, MAX_NEEDS
+from simpler.tasks.lane import Lane
+from simpler.tasks.pool import Pool
+from simpler.tasks.slot import Slot
+from simpler.tasks.states import LAUNCH, TaskState
 
 _FREE = int(TaskState.FREE)
 _PENDING = int(TaskState.PENDING)
@@ -29,29 +27,6 @@ _COMPLETED = int(TaskState.COMPLETED)
 
 CROWDED = 8
 """Nothing follows into a mailbox with this many messages while another endpoint of its kind is idle."""
-
-
-class Pool:
-    """The endpoints of one kind, and the ready tasks that any of them may run."""
-
-    def __init__(self, kind: CallableKind, noun: str, plural: str, endpoints: Sequence[Endpoint], knob: str) -> None:
-        self.kind = kind
-        self.noun = noun
-        self.plural = plural
-        self.knob = knob
-        self.endpoints = list(endpoints)
-        self.ready: deque[Slot] = deque()
-
-    def check(self, worker: int) -> None:
-        """NoSuchWorker unless there is an endpoint of that number (-1: any)."""
-        count = len(self.endpoints)
-        if not count:
-            raise NoSuchWorker(f"this worker has no {self.plural}: make it with {self.knob}")
-        if not -1 <= worker < count:
-            raise NoSuchWorker(
-                f"there is no {self.noun} {worker}: this worker has {count} ({self.knob} decides), numbered "
-                f"0..{count - 1}; -1 means any"
-            )
 
 
 class Dispatcher:
@@ -63,12 +38,16 @@ class Dispatcher:
         stranded: a queue may hold a task that no living endpoint can run.
     """
 
-    def __init__(self, pools: Sequence[Pool]) -> None:
+    def __init__(self, pools: Sequence[Pool[Slot]]) -> None:
         self.pools = list(pools)
-        self.endpoints = [endpoint for pool in pools for endpoint in pool.endpoints]
+        self.lanes = [lane for pool in pools for lane in pool.lanes]
         self.unsent = 0
         self.stranded = False
-        self.any_dead = False  # and not replaced
+
+    @property
+    def any_dead(self) -> bool:
+        """Whether an endpoint is dead and was not replaced."""
+        return any(lane.death is not None for lane in self.lanes)
 
     def clear(self) -> None:
         """Forget every task."""
@@ -76,9 +55,9 @@ class Dispatcher:
         self.stranded = False
         for pool in self.pools:
             pool.ready.clear()
-        for endpoint in self.endpoints:
-            endpoint.waiting.clear()
-            endpoint.pinned.clear()
+        for lane in self.lanes:
+            lane.waiting.clear()
+            lane.pinned.clear()
 
     def dispatch(self, slot: Slot) -> None:
         """Send a ready task, or queue it."""
@@ -87,7 +66,7 @@ class Dispatcher:
             queue = pool.ready
             sent = not queue and self._send_group(slot)
         elif slot.pin >= 0:
-            target = pool.endpoints[slot.pin]
+            target = pool.lanes[slot.pin]
             queue = target.pinned
             sent = not queue and target.death is None and self._send(slot, target)
         else:
@@ -100,26 +79,29 @@ class Dispatcher:
                 self.stranded = True
 
     @staticmethod
-    def _pick(pool: Pool, weight: int) -> Endpoint | None:
-        """The endpoint with the least load, if a task of that weight may be sent to it now."""
-        endpoints = pool.endpoints
-        if len(endpoints) == 1:
-            return endpoints[0] if endpoints[0].death is None else None
+    def _pick(pool: Pool[Slot], weight: int) -> Lane[Slot] | None:
+        """The lane with the least load, if a task of that weight may be sent to it now."""
+        lanes = pool.lanes
+        if len(lanes) == 1:
+            return lanes[0] if lanes[0].death is None else None
         best, least = None, DEPTH - weight + 1
-        for endpoint in endpoints:
-            if endpoint.load < least and endpoint.death is None:
-                best, least = endpoint, endpoint.load
+        for lane in lanes:
+            if lane.load < least and lane.death is None:
+                best, least = lane, lane.load
         return best
 
-    def _send(self, slot: Slot, endpoint: Endpoint, needs: Sequence[int] = ()) -> bool:
-        assert slot.plain is not None
-        if not endpoint.submit(slot, slot.plain, needs):
+    def _send(self, slot: Slot, lane: Lane[Slot], needs: Sequence[int] = ()) -> bool:
+        assert slot.bound is not None
+        ticket = lane.transport.submit(slot.entry.digest, slot.config, slot.bound, needs)
+        if ticket is None:
             return False
+        slot.ticket = ticket
+        lane.in_flight.append(slot)
         self.unsent -= 1
         slot.state = LAUNCH[slot.state]
-        slot.endpoint = endpoint
+        slot.lane = lane
         slot.weight = slot.entry.weight
-        endpoint.load += slot.weight
+        lane.load += slot.weight
         if slot.consumers is not None:  # perhaps one of them can follow it
             for consumer in slot.consumers:
                 if consumer.state == _PENDING:
@@ -132,23 +114,24 @@ class Dispatcher:
         Groups reach every mailbox in the same order, so members that wait for each other cannot block one another.
         """
         assert slot.members is not None
-        endpoints = slot.pool.endpoints
+        lanes = slot.pool.lanes
         if slot.targets is not None:
-            targets = [endpoints[index] for index in slot.targets]
+            targets = [lanes[index] for index in slot.targets]
         else:
-            alive = [endpoint for endpoint in endpoints if endpoint.death is None]
-            targets = sorted(alive, key=lambda endpoint: len(endpoint.in_flight))[: len(slot.members)]
+            alive = [lane for lane in lanes if lane.death is None]
+            targets = sorted(alive, key=lambda lane: len(lane.in_flight))[: len(slot.members)]
         if len(targets) < len(slot.members):
             return False
-        if any(endpoint.death is not None or len(endpoint.in_flight) >= DEPTH for endpoint in targets):
+        if any(lane.death is not None or len(lane.in_flight) >= DEPTH for lane in targets):
             return False
         self.unsent -= 1
         slot.state = LAUNCH[slot.state]
         slot.weight = slot.entry.weight
-        for endpoint, plain in zip(targets, slot.members, strict=True):
-            if not endpoint.submit(slot, plain, ()):
-                raise AssertionError(f"{endpoint.name} has room and takes nothing")
-            endpoint.load += slot.weight
+        for lane, bound in zip(targets, slot.members, strict=True):
+            if lane.transport.submit(slot.entry.digest, slot.config, bound, ()) is None:
+                raise AssertionError(f"{lane.name} has room and takes nothing")
+            lane.in_flight.append(slot)
+            lane.load += slot.weight
         return True
 
     def follow(self, slot: Slot) -> None:
@@ -163,21 +146,21 @@ class Dispatcher:
                 if task.state == _FREE or task.state == _COMPLETED:
                     continue
                 return
-            if task.endpoint is None or (task.endpoint is not target and target is not None):
+            if task.lane is None or (task.lane is not target and target is not None):
                 return
-            target = task.endpoint
+            target = task.lane
             if position < slot.needed:
                 needs.append(task.ticket)
         if target is None or target.death is not None or len(needs) > MAX_NEEDS:
             return
-        endpoints = slot.pool.endpoints
+        lanes = slot.pool.lanes
         if slot.pin >= 0:
-            if endpoints[slot.pin] is not target:
+            if lanes[slot.pin] is not target:
                 return
-        elif len(endpoints) == 1:
-            if endpoints[0] is not target:
+        elif len(lanes) == 1:
+            if lanes[0] is not target:
                 return
-        elif target not in endpoints or any(task.heir and task.state == _RUNNING for task in before):
+        elif target not in lanes or any(task.heir and task.state == _RUNNING for task in before):
             return
         if len(target.in_flight) < self._room(target, slot.pool) and self._send(slot, target, needs):
             for task in before:
@@ -186,23 +169,23 @@ class Dispatcher:
             target.waiting.append(slot)
 
     @staticmethod
-    def _room(endpoint: Endpoint, pool: Pool) -> int:
+    def _room(lane: Lane[Slot], pool: Pool[Slot]) -> int:
         """How many messages its mailbox may hold before nothing more follows into it."""
-        for other in pool.endpoints:
-            if not other.in_flight and other is not endpoint and other.death is None:
+        for other in pool.lanes:
+            if not other.in_flight and other is not lane and other.death is None:
                 return CROWDED
         return DEPTH
 
     def pump(self) -> None:
         """Send what was queued, now that mailboxes have room."""
         for pool in self.pools:
-            for endpoint in pool.endpoints:
-                queue = endpoint.pinned
-                while queue and endpoint.death is None and self._send(queue[0], endpoint):
+            for lane in pool.lanes:
+                queue = lane.pinned
+                while queue and lane.death is None and self._send(queue[0], lane):
                     queue.popleft()
-                waiting = endpoint.waiting
+                waiting = lane.waiting
                 for _ in range(len(waiting)):
-                    if len(endpoint.in_flight) >= self._room(endpoint, pool):
+                    if len(lane.in_flight) >= self._room(lane, pool):
                         break
                     slot = waiting.popleft()
                     if slot.state == _PENDING:
@@ -218,11 +201,11 @@ class Dispatcher:
                         break
                 pool.ready.popleft()
 
-    def take_stranded(self) -> list[tuple[Slot, Endpoint]]:
+    def take_stranded(self) -> list[tuple[Slot, Lane[Slot]]]:
         """Take the tasks that no living endpoint can run out of the queues; each with a dead one it would need."""
         self.stranded = False
         taken = []
-        for queue in [endpoint.pinned for endpoint in self.endpoints] + [pool.ready for pool in self.pools]:
+        for queue in [lane.pinned for lane in self.lanes] + [pool.ready for pool in self.pools]:
             for _ in range(len(queue)):
                 slot = queue.popleft()
                 dead = self._out_of_reach(slot)
@@ -233,16 +216,16 @@ class Dispatcher:
         return taken
 
     @staticmethod
-    def _out_of_reach(slot: Slot) -> Endpoint | None:
+    def _out_of_reach(slot: Slot) -> Lane[Slot] | None:
         """A dead endpoint for want of which the task cannot be run any more."""
-        endpoints = slot.pool.endpoints
+        lanes = slot.pool.lanes
         if slot.pin >= 0:
-            endpoint = endpoints[slot.pin]
-            return endpoint if endpoint.death is not None else None
-        dead = [endpoint for endpoint in endpoints if endpoint.death is not None]
+            lane = lanes[slot.pin]
+            return lane if lane.death is not None else None
+        dead = [lane for lane in lanes if lane.death is not None]
         if not dead:
             return None
         if slot.targets is not None:
-            return next((endpoints[index] for index in slot.targets if endpoints[index].death is not None), None)
+            return next((lanes[index] for index in slot.targets if lanes[index].death is not None), None)
         wanted = 1 if slot.members is None else len(slot.members)
-        return dead[0] if len(endpoints) - len(dead) < wanted else None
+        return dead[0] if len(lanes) - len(dead) < wanted else None

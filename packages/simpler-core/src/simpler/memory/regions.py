@@ -1,7 +1,7 @@
 """The memory a worker shares with its children: one sparse region, mapped before the first fork.
 
-Shared arrays come first, the HeapRings follow. Because it is one range of addresses, whether children can see an array
-is two comparisons.
+The arena comes first, the HeapRings follow. Because it is one range of addresses, whether children can see an array is
+two comparisons.
 """
 
 from __future__ import annotations
@@ -13,11 +13,10 @@ from typing import Any
 
 import numpy as np
 from simpler_ipc import HeapRing, HeapRingFull, Region
-from simpler_runtime import DataType
 
-from .arena import Arena
-from .arrays import numpy_dtype
-from .errors import SharedMemoryFull
+from simpler.arguments.arrays import Element, numpy_dtype
+from simpler.errors import SharedMemoryFull
+from simpler.memory.arena import Arena
 
 KEEP = 64 << 20
 """Bytes at the front of each HeapRing that stay warm between runs; what a run used beyond is given back after it."""
@@ -27,6 +26,26 @@ RINGS = 4  # one a scope depth; deeper scopes share the last
 
 def _whole_pages(nbytes: int) -> int:
     return -(-nbytes // mmap.PAGESIZE) * mmap.PAGESIZE
+
+
+class Lease:
+    """A HeapRing block of a run: the base of every array in it. ``live`` ends with its scope, or the run."""
+
+    __slots__ = ("__array_interface__", "_region", "address", "live", "nbytes")
+
+    def __init__(self, region: Region, address: int, nbytes: int) -> None:
+        self._region = memoryview(region)  # mapped as long as an array is there
+        self.address = address
+        self.nbytes = nbytes
+        self.live = True
+        self.__array_interface__ = {"version": 3, "data": (address, False), "shape": (nbytes,), "typestr": "|u1"}
+
+
+def lease_of(array: object) -> Lease | None:
+    """The lease a numpy array lies in, if it is of a HeapRing."""
+    while isinstance(array, np.ndarray):
+        array = array.base
+    return array if isinstance(array, Lease) else None
 
 
 class SharedMemory:
@@ -44,6 +63,7 @@ class SharedMemory:
         self.region = Region(arena_nbytes + RINGS * self._ring_stride, label="simpler")
         self.start = self.region.address
         self.end = self.start + self.region.nbytes
+        self.view: memoryview = memoryview(self.region)
         self.arena = Arena(self.region, arena_nbytes)
         self._rings_offset = arena_nbytes
         self.rings = [self._new_ring(index) for index in range(RINGS)]
@@ -61,7 +81,7 @@ class SharedMemory:
         if nbytes > ring.nbytes:
             raise SharedMemoryFull(
                 f"{what} needs {nbytes} bytes, but a HeapRing has {ring.nbytes}: make the worker with a larger "
-                "heap_ring_size, or use an array from worker.empty, which children see without a copy"
+                "heap_ring_size, or take an array from worker.empty"
             )
         try:
             address = ring.alloc(max(1, nbytes))
@@ -106,9 +126,13 @@ class SharedMemory:
             "heap_ring_size, or bracket intermediates with orch.scope()"
         )
 
-    def array(self, address: int, shape: tuple[int, ...], dtype: DataType) -> np.ndarray[Any, Any]:
-        """A numpy array at an address of the region."""
-        return self.region.numpy(numpy_dtype(dtype), shape, address - self.start)
+    def in_rings(self, address: int) -> bool:
+        """Whether it lies in a HeapRing."""
+        return self.start + self._rings_offset <= address < self.end
+
+    def array(self, lease: Lease, shape: tuple[int, ...], dtype: Element) -> np.ndarray[Any, Any]:
+        """A numpy array over a lease."""
+        return np.ndarray(shape, numpy_dtype(dtype), np.asarray(lease))
 
     def write(self, address: int, content: bytes) -> None:
         ctypes.memmove(address, content, len(content))
@@ -120,6 +144,7 @@ class SharedMemory:
         """Give the rings' pages back; the mapping too if no shared array is left, else it goes with the last."""
         self.rings.clear()
         self.region.punch(self._rings_offset, self.region.nbytes - self._rings_offset)
-        if not self.arena.used:
-            with contextlib.suppress(BufferError):  # somebody holds an array of orch.alloc
-                self.region.close()
+        self.arena.close()
+        del self.view
+        with contextlib.suppress(BufferError):  # somebody holds an array
+            self.region.close()

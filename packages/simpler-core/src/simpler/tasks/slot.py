@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from .states import TaskState
+from simpler_runtime import CallConfig
 
-if TYPE_CHECKING:
-    from simpler_runtime import CallConfig
-    from simpler_runtime import TaskArgs as PlainTaskArgs
-
-    from .callables import Entry
-    from .dispatcher import Pool
-    from .endpoint import Endpoint
-    from .errors import TaskFailed
-    from .orchestrator import Scope
-    from .staging import Copy
+from simpler.arguments.bound import Bound
+from simpler.errors import TaskFailed
+from simpler.memory.staging import Use
+from simpler.tasks.callables import Entry
+from simpler.tasks.lane import Lane
+from simpler.tasks.pool import Pool
+from simpler.tasks.run import Run
+from simpler.tasks.scope import Scope
+from simpler.tasks.states import TaskState
 
 _FREE = int(TaskState.FREE)
 
@@ -24,20 +23,21 @@ class Slot:
     """One node of the graph.
 
     Attributes:
+        run: whose task it is.
         state: a ``TaskState``, as a plain integer.
         index: number of the task in its run.
-        plain: arguments as they go into the frame; of a group, None.
+        bound: arguments as they go into the frame; of a group, None.
         members: of a group, the arguments of each member; else None.
-        targets: of a group, the endpoint of each member; None if any will do.
+        targets: of a group, the number of the endpoint of each member; None if any will do.
         keep: what must stay alive until the task has ended (the arrays).
         before: the live tasks this one waits for, while it waits.
         needed: how many of ``before``, from the front, write what this task needs.
         fan_in: how many tasks it still waits for.
         consumers: tasks that need what it writes. A failure poisons them.
         followers: tasks that must not start before it ended. A failure lets them go.
-        endpoint, ticket: where it was sent, and as which message.
+        lane, ticket: where it was sent, and as which message.
         awaited: replies that are still to come (one a member).
-        weight: what it adds to the load of each endpoint it was sent to.
+        weight: what it adds to the load of each lane it was sent to.
         heir: some task was sent right behind it.
         cause: the failure that makes it pointless to run this task.
     """
@@ -45,22 +45,23 @@ class Slot:
     __slots__ = (
         "awaited",
         "before",
+        "bound",
         "cause",
         "config",
         "consumers",
         "copies",
-        "endpoint",
         "entry",
         "fan_in",
         "followers",
         "heir",
         "index",
         "keep",
+        "lane",
         "members",
         "needed",
         "pin",
-        "plain",
         "pool",
+        "run",
         "scope",
         "state",
         "targets",
@@ -69,10 +70,18 @@ class Slot:
     )
 
     def __init__(
-        self, entry: Entry, plain: PlainTaskArgs | None, keep: Any, config: CallConfig, pool: Pool, pin: int
+        self,
+        run: Run[Slot],
+        entry: Entry,
+        bound: Bound | None,
+        keep: Any,
+        config: CallConfig,
+        pool: Pool[Slot],
+        pin: int,
     ) -> None:
+        self.run = run
         self.entry = entry
-        self.plain = plain
+        self.bound = bound
         self.keep = keep
         self.config = config
         self.pool = pool
@@ -85,12 +94,12 @@ class Slot:
         self.index = -1
         self.ticket = -1
         self.needed = 0
-        self.members: list[PlainTaskArgs] | None = None
+        self.members: list[Bound] | None = None
         self.targets: list[int] | None = None
-        self.endpoint: Endpoint | None = None
+        self.lane: Lane[Slot] | None = None
         self.before: list[Slot] | None = None
         self.consumers: list[Slot] | None = None
         self.followers: list[Slot] | None = None
-        self.copies: list[Copy] | None = None
+        self.copies: list[Use] | None = None
         self.scope: Scope | None = None
         self.cause: TaskFailed | None = None

@@ -2,41 +2,43 @@
 
 from __future__ import annotations
 
+import inspect
+import os
 import pickle
 from collections.abc import Callable
 from time import perf_counter_ns
 from typing import Protocol
 
-import cloudpickle
-from simpler_ipc import CONTROL, TASK, MailboxServer, Region
+from simpler_ipc import CONTROL, TASK, MailboxServer
 from simpler_runtime import ChipCallable, ChipWorker, TaskFrame, read_task
 
-from .callables import CallableKind, Entry
-from .errors import RegistrationFailed, UnknownCallable
-from .memory import SharedMemory
-from .protocol import (
+from simpler.arguments.bound import SubTaskArgs
+from simpler.errors import RegistrationFailed, UnknownCallable
+from simpler.memory.pickling import loads_shared
+from simpler.memory.regions import SharedMemory
+from simpler.protocol import (
     DEPTH,
     FAILED,
     FRAME_NBYTES,
     HEADER_NBYTES,
+    HEADERS,
     MEDIUM_NS,
     OK,
     OK_MEDIUM,
     OK_SLOW,
     POISONED,
     SLOW_NS,
-    TICKETS,
     Control,
     pack_failure,
 )
-from .task_args import SubTaskArgs
+from simpler.tasks.callables import CallableKind, Entry
 
 
 class Executor(Protocol):
     """What makes one kind of child different from the others."""
 
     def hello(self) -> None: ...
-    def execute(self, frame: TaskFrame) -> None: ...
+    def execute(self, frame: TaskFrame, readonly: int, notes: bytes) -> None: ...
     def install(self, control: Control, content: bytes) -> None: ...
     def remove(self, control: Control) -> None: ...
     def close(self) -> None: ...
@@ -51,7 +53,7 @@ class Broken:
     def hello(self) -> None:
         raise self._reason
 
-    def execute(self, frame: TaskFrame) -> None:
+    def execute(self, frame: TaskFrame, readonly: int, notes: bytes) -> None:
         raise self._reason
 
     def install(self, control: Control, content: bytes) -> None:
@@ -67,11 +69,14 @@ class Broken:
 class PythonExecutor:
     """Calls Python functions: a SubWorker."""
 
-    def __init__(self, entries: dict[bytes, Entry], region: Region, name: str) -> None:
+    def __init__(self, entries: dict[bytes, Entry], memory: SharedMemory, name: str) -> None:
         self._functions: dict[bytes, Callable[[SubTaskArgs], object]] = {
-            entry.digest: entry.target for entry in entries.values() if entry.kind is CallableKind.PYTHON_FUNCTION
+            entry.digest: taking_args(entry.target)
+            for entry in entries.values()
+            if entry.kind is CallableKind.PYTHON_FUNCTION
         }
-        self._region = region
+        self._memory = memory.view
+        self._start = memory.start
         self._name = name
 
     def hello(self) -> None:
@@ -80,21 +85,21 @@ class PythonExecutor:
     def close(self) -> None:
         pass
 
-    def execute(self, frame: TaskFrame) -> None:
+    def execute(self, frame: TaskFrame, readonly: int, notes: bytes) -> None:
         function = self._functions.get(frame.digest)
         if function is None:
             raise unknown(frame.digest, self._name)
-        function(SubTaskArgs(frame.args(), self._region))
+        function(SubTaskArgs(frame.args(), self._memory, self._start, readonly, notes))
 
     def install(self, control: Control, content: bytes) -> None:
         try:
-            function = cloudpickle.loads(content)
+            function = loads_shared(content, self._memory)
         except Exception as error:  # importing the function's module can raise anything
             raise RegistrationFailed(
                 f"{self._name} cannot load {control.name}: {error!r}; register it before the worker starts, or define "
                 "it where running children can import it"
             ) from error
-        self._functions[control.digest] = function
+        self._functions[control.digest] = taking_args(function)
 
     def remove(self, control: Control) -> None:
         self._functions.pop(control.digest, None)
@@ -117,7 +122,7 @@ class ChipExecutor:
     def close(self) -> None:
         self._chip.finalize()
 
-    def execute(self, frame: TaskFrame) -> None:
+    def execute(self, frame: TaskFrame, readonly: int, notes: bytes) -> None:
         slot = self._slots.get(frame.digest)
         if slot is None:
             raise unknown(frame.digest, self._name)
@@ -142,6 +147,15 @@ class ChipExecutor:
         self._slots[digest] = slot
 
 
+def taking_args(function: Callable[..., object]) -> Callable[[SubTaskArgs], object]:
+    """``function`` itself; if it has no parameters, one that calls it without any."""
+    try:
+        parameters = inspect.signature(function).parameters
+    except (TypeError, ValueError):  # of some built-in functions nothing is known
+        return function
+    return function if parameters else lambda args: function()
+
+
 def unknown(digest: bytes, name: str) -> UnknownCallable:
     return UnknownCallable(f"{name} does not know callable {digest.hex()[:12]}: it was never registered with it")
 
@@ -160,25 +174,31 @@ def serve(server: MailboxServer, start: Callable[[], Executor], memory: SharedMe
 
 def _answer_all(server: MailboxServer, executor: Executor, memory: SharedMemory) -> None:
     recv, reply, execute = server.recv, server.reply, executor.execute
+    pid = os.getpid()
     failed: set[int] = set()  # tickets that tasks behind them in the mailbox may still ask for
     while True:
         request = recv(None)
         kind = request.kind
         if kind == TASK:
             payload = request.payload
-            count = payload[0]
-            if count and not failed.isdisjoint(TICKETS[count].unpack_from(payload)[1:]):
+            _, notes_at, readonly, *needs = HEADERS[payload[0]].unpack_from(payload)
+            if needs and not failed.isdisjoint(needs):
                 failed.add(request.ticket)
                 reply(POISONED)
                 continue
             began = perf_counter_ns()
             try:
-                execute(read_task(payload[HEADER_NBYTES:]))
+                notes = bytes(payload[notes_at:]) if notes_at else b""
+                execute(read_task(payload[HEADER_NBYTES : notes_at or None]), readonly, notes)
             except BaseException as error:  # SystemExit and all: the task failed, the child goes on
+                if os.getpid() != pid:  # a process that the task forked: it came to its end here
+                    os._exit(1)
                 failed = {ticket for ticket in failed if ticket >= request.ticket - DEPTH}
                 failed.add(request.ticket)
                 reply(FAILED, pack_failure(error, FRAME_NBYTES))
             else:
+                if os.getpid() != pid:
+                    os._exit(0)
                 took = perf_counter_ns() - began
                 reply(OK if took < MEDIUM_NS else OK_MEDIUM if took < SLOW_NS else OK_SLOW)
         elif kind == CONTROL:

@@ -13,11 +13,11 @@ from collections.abc import Callable
 from enum import Enum
 from typing import Any
 
-import cloudpickle
 from simpler_runtime import ChipCallable
 
-from .errors import RegistrationFailed, UnknownCallable
-from .protocol import DEPTH
+from simpler.errors import RegistrationFailed, UnknownCallable
+from simpler.memory.pickling import dumps_shared
+from simpler.protocol import DEPTH
 
 MAX_CHIP_CALLABLES = 64  # slots a chip has
 UNKNOWN = DEPTH  # the weight of what may take any time
@@ -88,13 +88,15 @@ class CallableHandle:
 class Registry:
     """The callables of one worker: digest → entry."""
 
-    def __init__(self) -> None:
+    def __init__(self, shared: Callable[[], tuple[int, int]] = lambda: (0, 0)) -> None:
+        """``shared`` says from where to where memory lies that the children see too."""
         self.entries: dict[bytes, Entry] = {}
+        self._shared = shared
         self._lock = threading.Lock()
 
     def identify(self, target: Callable[..., Any] | ChipCallable) -> Entry:
         """The entry this content has, or a new one that is not in the registry yet."""
-        entry = _chip_entry(target) if isinstance(target, ChipCallable) else _python_entry(target)
+        entry = _chip_entry(target) if isinstance(target, ChipCallable) else _python_entry(target, *self._shared())
         return self.entries.get(entry.digest, entry)
 
     def add(self, entry: Entry) -> CallableHandle:
@@ -147,14 +149,14 @@ def _chip_entry(target: ChipCallable) -> Entry:
     return Entry(_digest(kind, content), kind, target.name, target, content)
 
 
-def _python_entry(target: Callable[..., Any]) -> Entry:
+def _python_entry(target: Callable[..., Any], start: int, end: int) -> Entry:
     if not callable(target):
         raise RegistrationFailed(f"{type(target).__qualname__} is neither a ChipCallable nor a function")
     kind = CallableKind.PYTHON_FUNCTION
     name = getattr(target, "__qualname__", None) or type(target).__qualname__
     content: bytes | None
     try:
-        content = cloudpickle.dumps(target)
+        content = dumps_shared(target, start, end)
     except Exception:  # whatever a captured object's __reduce__ raises
         content = None  # children forked later inherit it; it is the same content only as itself
         identity = f"{getattr(target, '__module__', '')}:{name}@{id(target):x}".encode()

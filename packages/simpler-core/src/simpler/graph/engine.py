@@ -1,7 +1,8 @@
 """The scheduler: advances the graph of a run, on the thread of whoever waits for it.
 
 Nothing here runs by itself. ``add`` takes a task in and sends what can be sent (``dispatcher``), ``advance`` takes
-answers in and waits for something to end.
+answers in and waits for something to end. That a child died is noticed in one place, ``notice``: whoever else asks a
+transport for its health changes nothing.
 """
 
 from __future__ import annotations
@@ -9,19 +10,19 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
 
-from simpler_ipc import Doorbell, PeerDied, WaitSet, WaitTimeout
+from simpler_ipc import Doorbell, WaitSet, WaitTimeout
 
-from .dispatcher import Dispatcher, Pool
-from .endpoint import Answer, ControlCall, Endpoint
-from .errors import RunTimeout, TaskFailed, WorkerDied, WorkerStateError, combine, describe_death
-from .memory import SharedMemory
-from .protocol import DEPTH, FAILED, OK_SLOW, unpack_failure
-from .slot import Slot
-from .staging import Staging
-from .states import BUILD, COMPLETE, CONSUME, FAIL, FREE, RECALL, RELEASE, SUBMIT, TaskState
-from .tensor_map import TensorMap
+from simpler.errors import RunTimeout, TaskFailed, WorkerDied, WorkerStateError
+from simpler.graph.dispatcher import Dispatcher
+from simpler.graph.tensor_map import TensorMap
+from simpler.memory.regions import Lease, SharedMemory
+from simpler.protocol import DEPTH, FAILED, OK, OK_SLOW, unpack_failure
+from simpler.tasks.lane import Answer, ControlCall, Death, Lane
+from simpler.tasks.pool import Pool
+from simpler.tasks.run import Run
+from simpler.tasks.slot import Slot
+from simpler.tasks.states import BUILD, COMPLETE, CONSUME, FAIL, FREE, RECALL, RELEASE, SUBMIT, TaskState
 
 _PENDING = int(TaskState.PENDING)
 _RUNNING = int(TaskState.RUNNING)
@@ -39,6 +40,9 @@ HARVEST_EVERY = 8
 CHECK_S = 0.25
 """How long a wait may go on before every child is looked at, whatever the doorbell said."""
 
+MAX_STILLBIRTHS = 3
+"""Children in a row that may die before they are up; then their endpoint stays dead."""
+
 
 class Engine:
     """Runs graphs on endpoints, one run at a time, single-threaded.
@@ -48,60 +52,70 @@ class Engine:
         memory: what they share.
         doorbell: rung whenever an endpoint answered or died.
         wait_set: waits for it.
-
-    ``replace`` puts a new child in the place of a dead one; None if the dead stay dead.
+        respawn: starts a new process behind a lane, without waiting for it.
+        hello: the control message that a new child answers when it is up.
+        restart: whether any dead child is replaced, or only those that were ended from here.
     """
 
     def __init__(
         self,
-        pools: Sequence[Pool],
+        pools: Sequence[Pool[Slot]],
         memory: SharedMemory,
         doorbell: Doorbell,
         wait_set: WaitSet,
+        *,
+        respawn: Callable[[Lane[Slot]], None],
+        hello: bytes = b"",
+        restart: bool = False,
     ) -> None:
         self.sending = Dispatcher(pools)
+        self.tensor_map: TensorMap[Slot] = TensorMap()
+        self.live = 0  # tasks of all runs
         self._memory = memory
         self._doorbell = doorbell
         self._wait_set = wait_set
+        self._respawn = respawn
+        self._hello = hello
+        self._restart = restart
         self._cancelled = False
-        self.replace: Callable[[Any], None] | None = None
-        self._deadline: float | None = None
-        self.tensor_map: TensorMap[Slot] = TensorMap()
-        self.staging = Staging(memory, self.allocate, self.wait_until, self.drain)
-        self._forget()
+        self._run: Run[Slot] | None = None
+        self._since_harvest = 0
 
-    def begin(self, deadline: float | None) -> None:
+    def begin(self, deadline: float | None = None) -> Run[Slot]:
         """Start a run; ``deadline`` is when ``advance`` gives up, on the monotonic clock."""
-        self._deadline = deadline
+        run: Run[Slot] = Run(deadline)
+        self._run = run
+        return run
 
-    def finish(self, *, write_back: bool = True) -> None:
+    def finish(self, run: Run[Slot], *, write_back: bool = True) -> None:
         """The run is over: give the caller what its tasks wrote, and let go of everything it held."""
-        for slot in self.failed:
+        for slot in run.failed:
             slot.state = FREE[CONSUME[slot.state]]
-        self._deadline = None
-        self._forget()
-        try:
-            self.staging.finish(write_back)
-        finally:
-            self._memory.release_all()
-            self._memory.trim()
-
-    def _forget(self) -> None:
-        self.live = 0  # tasks added that have not ended
-        self.count = 0  # tasks added
-        self.failures: list[TaskFailed] = []
-        self.failed: list[Slot] = []  # also the poisoned: later tasks may need what they did not write
-        self.skipped: list[str] = []
+        self._run = None
+        self.live = 0
         self._since_harvest = 0
         self.tensor_map.clear()
         self.sending.clear()
+        try:
+            if run.staging is not None:
+                run.staging.finish(write_back)
+        finally:
+            for _, lease in run.leases.values():
+                lease.live = False
+            run.leases.clear()
+            self._memory.release_all()
+            self._memory.trim()
+            if not write_back:  # interrupted while it was cleaned up: the books may say anything
+                self._memory.arena.recover()
 
     # -- submitting ---------------------------------------------------------------------------------------------------
 
     def add(self, slot: Slot, needs: list[Slot], follows: list[Slot]) -> None:
         """Take a task into the graph: it needs what ``needs`` write, and must not start before ``follows`` ended."""
-        slot.index = self.count
-        self.count += 1
+        run = slot.run
+        slot.index = run.count
+        run.count += 1
+        run.live += 1
         self.live += 1
         sending = self.sending
         sending.unsent += 1
@@ -110,7 +124,7 @@ class Engine:
             self._wire(slot, needs, follows)
         if slot.cause is not None:
             sending.unsent -= 1
-            self.skipped.append(slot.entry.name)
+            run.skipped.append(slot.entry.name)
             self._fail(slot)
         else:
             slot.state = SUBMIT[slot.state]
@@ -156,33 +170,35 @@ class Engine:
         """Take in all answers there are; whether there were any."""
         self._since_harvest = 0
         any_answer = False
-        for endpoint in self.sending.endpoints:
-            if endpoint.in_flight:
-                poll = endpoint.poll
+        for lane in self.sending.lanes:
+            if lane.in_flight:
+                poll = lane.transport.poll
                 while (answer := poll()) is not None:
                     any_answer = True
-                    self._answered(endpoint, answer)
+                    self._answered(lane, answer)
         if any_answer and self.sending.unsent:
             self.sending.pump()
         if self.sending.stranded:
             self._give_up()
         return any_answer
 
-    def _answered(self, endpoint: Endpoint, answer: Answer) -> None:
-        slot = endpoint.in_flight.popleft()
+    def _answered(self, lane: Lane[Slot], answer: Answer) -> None:
+        slot = lane.in_flight.popleft()
         if isinstance(slot, ControlCall):
             slot.answer = answer
+            if slot.hello and answer.code == OK:
+                lane.stillbirths = 0
             return
-        endpoint.load -= slot.weight
+        lane.load -= slot.weight
         code = answer.code
         if code <= OK_SLOW:
             slot.entry.weight = WEIGHTS[code]
         elif code == FAILED:
             error, text = unpack_failure(answer.payload)
             name = slot.entry.name
-            self._note(slot, TaskFailed(name, slot.index, endpoint.name, original=error, remote_traceback=text))
+            self._note(slot, TaskFailed(name, slot.index, lane.name, original=error, remote_traceback=text))
         else:  # POISONED; the failure it suffers from came in before this answer
-            self.skipped.append(slot.entry.name)
+            slot.run.skipped.append(slot.entry.name)
         slot.awaited -= 1
         if not slot.awaited:
             if slot.cause is None:
@@ -209,7 +225,7 @@ class Engine:
             self.sending.dispatch(slot)
 
     def _note(self, slot: Slot, error: TaskFailed) -> None:
-        self.failures.append(error)
+        slot.run.failures.append(error)
         slot.cause = error
 
     def _fail(self, slot: Slot) -> None:
@@ -218,11 +234,12 @@ class Engine:
         while pending:
             slot = pending.pop()
             slot.state = FAIL[slot.state]
-            self.failed.append(slot)
+            run = slot.run
+            run.failed.append(slot)
             for task in slot.consumers or ():
                 if task.state == _PENDING:
                     self.sending.unsent -= 1
-                    self.skipped.append(task.entry.name)
+                    run.skipped.append(task.entry.name)
                     task.cause = slot.cause
                     pending.append(task)
                 elif task.state == _RUNNING:  # right behind it in its mailbox: the child will not run it
@@ -234,47 +251,75 @@ class Engine:
     def _retire(self, slot: Slot) -> None:
         """Forget what only a living task needs."""
         self.live -= 1
+        slot.run.live -= 1
         if slot.copies is not None:
-            self.staging.release(slot.copies)
+            assert slot.run.staging is not None
+            own = slot.cause is None or slot.cause.task == slot.index
+            slot.run.staging.release(slot.copies, slot.cause is None if own else None)
             slot.copies = None
         if slot.scope is not None:
             slot.scope.task_ended()
             slot.scope = None
-        slot.plain = slot.members = slot.before = slot.consumers = slot.followers = slot.endpoint = None
+        slot.bound = slot.members = slot.before = slot.consumers = slot.followers = slot.lane = None
 
     # -- children that died -------------------------------------------------------------------------------------------
 
-    def check_children(self) -> None:
-        """Notice children that died, and end or resend their tasks."""
-        for endpoint in self.sending.endpoints:
-            if endpoint.death is None and endpoint.died() is not None:
-                self._bury(endpoint)
+    def notice(self) -> bool:
+        """Look after every child: bury those that died, end or resend their tasks, replace them if that is wanted.
 
-    def _bury(self, endpoint: Endpoint) -> None:
-        while (answer := endpoint.poll()) is not None:  # what it still got done counts
-            self._answered(endpoint, answer)
-        death = endpoint.death
-        assert death is not None
-        left = list(endpoint.in_flight)
-        endpoint.in_flight.clear()
-        endpoint.load = 0
+        Whether any had died.
+        """
+        noticed = False
+        for lane in self.sending.lanes:
+            if lane.death is None:
+                death = lane.transport.health()
+                if death is not None:
+                    self._bury(lane, death)
+                    noticed = True
+        return noticed
+
+    def revive(self) -> None:
+        """See that all children live. WorkerStateError if one is dead and stays so."""
+        self.notice()
+        for lane in self.sending.lanes:
+            if lane.death is not None:
+                raise lane.gone(self._restart)
+
+    def _bury(self, lane: Lane[Slot], death: Death) -> None:
+        lane.death = death
+        while lane.in_flight and (answer := lane.transport.poll()) is not None:  # what it still got done counts
+            self._answered(lane, answer)
+        left = list(lane.in_flight)
+        lane.in_flight.clear()
+        lane.load = 0
         for slot in left:
             if isinstance(slot, Slot):
-                slot.endpoint = None  # nothing can follow it there
-        reason = gone(endpoint)
-        if self.replace is not None:  # takes answers of other children in, so nothing may be half done
-            self.replace(endpoint)
-        self.sending.any_dead = any(other.death is not None for other in self.sending.endpoints)
+                slot.lane = None  # nothing can follow it there
+            elif slot.hello:
+                lane.stillbirths += 1
+        reason = lane.gone(self._restart)
+        try:
+            if (self._restart or lane.expendable) and lane.stillbirths < MAX_STILLBIRTHS:
+                self._respawn(lane)
+                lane.death = None
+                lane.expendable = False
+                lane.transport.control(self._hello)
+                lane.in_flight.append(ControlCall(hello=True))
+        finally:
+            self._settle(left, lane.name, death, reason)
+
+    def _settle(self, left: list[Slot | ControlCall], name: str, death: Death, reason: Exception) -> None:
+        """End or recall the tasks that a dead child had not answered."""
         recalled = []
         for position, slot in enumerate(left):
             if isinstance(slot, ControlCall):
                 slot.error = reason
             elif slot.cause is not None:  # poisoned, or of a group that failed already
-                if slot.plain is not None:
-                    self.skipped.append(slot.entry.name)
+                if slot.bound is not None:
+                    slot.run.skipped.append(slot.entry.name)
                 self._lost(slot)
-            elif position == 0 or slot.plain is None:  # only the oldest can have been running
-                self._note(slot, _died(slot, endpoint.name, death, started=position == 0))
+            elif position == 0 or slot.bound is None:  # only the oldest can have been running
+                self._note(slot, _died(slot, name, death, started=position == 0))
                 self._lost(slot)
             else:
                 slot.state = RECALL[slot.state]
@@ -303,6 +348,32 @@ class Engine:
                 sending.unsent -= 1
                 self._fail(slot)
 
+    def abandon(self, grace: float) -> None:
+        """Nothing works on in the run's memory any more: wait ``grace`` seconds for children at work, then end those.
+
+        Ctrl-C may have left the books in any state, so this goes by what the mailboxes say. Those that are ended here
+        are replaced when they are noticed.
+        """
+        self.sending.clear()
+        deadline = time.monotonic() + grace
+        busy = list(self.sending.lanes)
+        while True:
+            seen = self._doorbell.value
+            busy = [lane for lane in busy if not lane.transport.rest() and lane.transport.health() is None]
+            left = deadline - time.monotonic()
+            if not busy or left <= 0:
+                break
+            try:
+                self._wait_set.wait(seen, left)
+            except (WaitTimeout, KeyboardInterrupt):  # a second Ctrl-C: no more patience
+                break
+        for lane in busy:
+            lane.expendable = True
+            lane.transport.kill()
+        for lane in self.sending.lanes:
+            lane.in_flight.clear()
+            lane.load = 0
+
     # -- waiting ------------------------------------------------------------------------------------------------------
 
     def advance(self) -> None:
@@ -318,24 +389,25 @@ class Engine:
         if self.harvest():
             return
         limit = CHECK_S
-        if self._deadline is not None:
-            limit = min(limit, self._deadline - time.monotonic())
+        run = self._run
+        if run is not None and run.deadline is not None:
+            limit = min(limit, run.deadline - time.monotonic())
             if limit <= 0:
-                raise RunTimeout(f"the run took longer than the worker's timeout; {self.live} tasks had not ended")
+                raise RunTimeout(f"the run took longer than the worker's timeout; {run.live} tasks had not ended")
         try:
             self._wait_set.wait(seen, limit)
         except WaitTimeout:
-            self.check_children()
+            self.notice()
             self._check_progress()
         else:
             if not self.harvest():
-                self.check_children()
+                self.notice()
 
     def _check_progress(self) -> None:
         """A task that nobody works on and that nothing will send is a bug; say so instead of waiting for it."""
-        if self.live and not any(endpoint.in_flight for endpoint in self.sending.endpoints):
+        if self.live and not any(lane.in_flight for lane in self.sending.lanes):
             self.sending.pump()
-            if self.live and not any(endpoint.in_flight for endpoint in self.sending.endpoints):
+            if self.live and not any(lane.in_flight for lane in self.sending.lanes):
                 raise AssertionError(f"{self.live} tasks are left and none can be sent")
 
     @property
@@ -347,27 +419,37 @@ class Engine:
         self._cancelled = True
         self._doorbell.ring()
 
-    def wait_until(self, condition: Callable[[], bool]) -> None:
-        while not condition():
-            self.advance()
+    def step(self) -> bool:
+        """Advance if any task is left; whether one was."""
+        if not self.live:
+            return False
+        self.advance()
+        return True
 
     def drain(self) -> None:
         """Advance until every task has ended."""
         while self.live:
             self.advance()
 
-    def control(self, endpoint: Endpoint, payload: bytes, limit: float | None = None) -> Answer:
-        """Send a control message behind all that lies in the mailbox; wait (``limit`` seconds) for its answer."""
+    def ask(self, lane: Lane[Slot], payload: bytes, limit: float | None = None, *, hello: bool = False) -> Answer:
+        """Send a control message behind all that lies in the mailbox; wait (``limit`` seconds) for its answer.
+
+        WorkerStateError if the child died before it answered, or takes longer.
+        """
         deadline = math.inf if limit is None else time.monotonic() + limit
-        call = endpoint.control(payload)
-        while call is None or (call.answer is None and call.error is None):
+        call = ControlCall(hello)
+        sent = False
+        while call.answer is None and call.error is None:
+            if not sent:
+                if lane.death is not None:
+                    raise lane.gone(self._restart)
+                sent = lane.transport.control(payload)
+                if sent:
+                    lane.in_flight.append(call)
+                    continue
             if time.monotonic() > deadline:
-                raise WorkerStateError(f"{endpoint.name} did not answer a control message within {limit} s")
-            if endpoint.death is not None:
-                raise gone(endpoint)
+                raise WorkerStateError(f"{lane.name} did not answer a control message within {limit} s")
             self.advance()
-            if call is None:
-                call = endpoint.control(payload)
         if call.error is not None:
             raise call.error
         assert call.answer is not None
@@ -375,26 +457,26 @@ class Engine:
 
     # -- memory -------------------------------------------------------------------------------------------------------
 
-    def allocate(self, depth: int, nbytes: int, what: str) -> int:
-        """The address of a HeapRing block, after waiting for tasks to release others if need be."""
+    def allocate(self, run: Run[Slot], depth: int, nbytes: int, what: str) -> Lease:
+        """A HeapRing block, after waiting for tasks to release others if need be."""
         while True:
             address = self._memory.alloc(depth, nbytes, what)
             if address is not None:
-                return address
-            if depth == 0 and self.staging.settle_idle():
-                continue
-            if not self.live:
+                lease = Lease(self._memory.region, address, nbytes)
+                run.leases[address] = depth, lease
+                return lease
+            if not self.step():
                 raise self._memory.full(depth, nbytes, what)
-            self.advance()
 
-    # -- the end ------------------------------------------------------------------------------------------------------
+    def free(self, run: Run[Slot], lease: Lease) -> None:
+        """Give a block back, and forget who used it: the next block there is another array."""
+        lease.live = False
+        self.tensor_map.forget(lease.address, lease.address + lease.nbytes)
+        depth, _ = run.leases.pop(lease.address)
+        self._memory.release(depth, lease.address)
 
-    def outcome(self) -> TaskFailed | None:
-        """The error a drained run ends with."""
-        return combine(self.failures, self.skipped)
 
-
-def _died(slot: Slot, name: str, death: PeerDied, *, started: bool) -> WorkerDied:
+def _died(slot: Slot, name: str, death: Death, *, started: bool) -> WorkerDied:
     return WorkerDied(
         slot.entry.name,
         slot.index,
@@ -403,14 +485,4 @@ def _died(slot: Slot, name: str, death: PeerDied, *, started: bool) -> WorkerDie
         exit_status=death.exit_status,
         signal=death.signal,
         started=started,
-    )
-
-
-def gone(endpoint: Endpoint) -> WorkerStateError:
-    death = endpoint.death
-    assert death is not None
-    how = describe_death(death.pid, death.exit_status, death.signal)
-    return WorkerStateError(
-        f"{endpoint.name} is gone: its process {how}; close this worker and make a new one, or make workers with "
-        "restart=True to have dead children replaced"
     )

@@ -1,0 +1,1 @@
+"""What a worker and its children share: arrays, HeapRings, and copies of arrays that children cannot see."""

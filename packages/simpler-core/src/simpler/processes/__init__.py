@@ -1,0 +1,1 @@
+"""Children: how they are started, what they do, how they end."""
