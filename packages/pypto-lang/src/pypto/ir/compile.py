@@ -5,13 +5,17 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import BuiltinFunctionType, ModuleType
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pypto.errors import ConfigError, DeviceCountError
 from pypto.ir.nodes import Binary, Const, Expr, For, FunctionKind, Invoke, Program, Stmt, Var
 
 if TYPE_CHECKING:
+    from simpler_runtime import ChipCallable
+
     from pypto.ir.distributed_compiled_program import DistributedCompiledProgram, DistributedConfig
+    from pypto.runtime.output_directory import OutputDirectory
     from pypto.runtime.progress import ProgressCallback
 
 
@@ -23,10 +27,13 @@ def compile(
     output_dir: str | os.PathLike[str] | None = None,
     progress: ProgressCallback | None = None,
 ) -> DistributedCompiledProgram:
-    """Compile a program that has a host orchestrator.
+    """Compile a program that has a host orchestrator, or a chip orchestration alone.
+
+    The same program for the same platform and configuration is compiled once in a process, unless its SubWorkers
+    capture what may have changed, or the generated files have been touched.
 
     Args:
-        program: what ``@pl.program`` made.
+        program: what ``@pl.program`` made. A chip orchestration without a host level runs on the first chip.
         platform: what its chips are: ``"cpu"``, or a simulated chip (``"a2a3sim"``, ``"a5sim"``).
         distributed_config: how many chips and SubWorkers it runs on; one chip and no SubWorkers by default.
         output_dir: where the generated files go; an older compiled program there is replaced. By default a directory
@@ -42,10 +49,7 @@ def compile(
         simpler_runtime.CompilerNotFound: there is no C++ compiler.
         simpler_runtime.CompileFailed: the C++ compiler refused generated code.
     """
-    from pypto import codegen, passes
     from pypto.ir.distributed_compiled_program import DistributedCompiledProgram, DistributedConfig, config_fields
-    from pypto.runtime import chips
-    from pypto.runtime.output_directory import OutputDirectory
     from pypto.runtime.progress import Progress, current
 
     began = time.perf_counter()
@@ -53,18 +57,73 @@ def compile(
         raise TypeError(f"ir.compile takes what @pl.program made, got {type(program).__name__}")
     config = distributed_config or DistributedConfig()
     tell = progress or current()
-    tell(Progress("generate code", 0, 1, program.name))
-    program.require_host()
+    fields = config_fields(config)
+    key = (platform, str(fields), os.fspath(output_dir) if output_dir else None)
+    program = program.resolve_sub_workers()
+    made = program.made.get(key)
+    if made is None or not made.is_still(program):
+        tell(Progress("generate code", 0, 1, program.name))
+        made = program.made[key] = _make(program, platform, config, fields, output_dir, tell)
+    seconds = time.perf_counter() - began
+    return DistributedCompiledProgram(made.output, made.callables, compile_seconds=seconds, progress=progress)
+
+
+class _Made(NamedTuple):
+    """What compiling gave, and what that depended on."""
+
+    output: OutputDirectory
+    callables: dict[str, ChipCallable]
+    captured: tuple[object, ...] | None  # None: it may change without our seeing it
+    files: list[tuple[Path, int, int]]  # with their times and sizes
+
+    def is_still(self, program: Program) -> bool:
+        """True where compiling again would give the same."""
+        captured = _captured(program)
+        if self.captured is None or captured is None or len(captured) != len(self.captured):
+            return False
+        if any(a is not b for a, b in zip(captured, self.captured, strict=True)):
+            return False
+        return all(_stamp(path) == (path, time, size) for path, time, size in self.files)
+
+
+def _make(
+    program: Program,
+    platform: str,
+    config: DistributedConfig,
+    fields: dict[str, Any],
+    output_dir: str | os.PathLike[str] | None,
+    tell: ProgressCallback,
+) -> _Made:
+    from pypto import codegen, passes
+    from pypto.runtime import chips
+    from pypto.runtime.output_directory import OutputDirectory
+    from pypto.runtime.progress import Progress
+
+    program.entry  # noqa: B018 - raises where there is none, before anything else is looked at
     _check_platform(platform, config)
-    lowered = passes.run_all(program.resolve_sub_workers())
+    lowered = passes.lowered(program)
     _check_devices(lowered, len(config.device_ids))
     _check_sub_workers(lowered, config.num_sub_workers)
-    generated = codegen.generate(lowered, platform, config_fields(config))
+    generated = codegen.generate(lowered, platform, fields)
     output = OutputDirectory.write(generated.manifest, generated.files, Path(output_dir) if output_dir else None)
     tell(Progress("generate code", 1, 1, program.name))
     callables = chips.build(output, tell)
-    seconds = time.perf_counter() - began
-    return DistributedCompiledProgram(output, callables, compile_seconds=seconds, progress=progress)
+    return _Made(output, callables, _captured(program), [_stamp(output.path / name) for name in output.files])
+
+
+def _stamp(path: Path) -> tuple[Path, int, int]:
+    try:
+        found = path.stat()
+    except OSError:
+        return path, 0, -1
+    return path, found.st_mtime_ns, found.st_size
+
+
+def _captured(program: Program) -> tuple[object, ...] | None:
+    """Everything that SubWorkers capture; None where some of it can change and stay the same object."""
+    values = [value for f in program.functions if f.sub_worker is not None for _, value in f.sub_worker.globals]
+    fixed = (ModuleType, BuiltinFunctionType, type, int, float, complex, str, bytes, bool, type(None))
+    return tuple(values) if all(isinstance(value, fixed) for value in values) else None
 
 
 # --- checks --------------------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from pypto.errors import ConfigError
 if TYPE_CHECKING:
     from simpler_runtime import ChipCallable
 
+    from pypto.runtime.local import LocalSession
     from pypto.runtime.manifest import Manifest
     from pypto.runtime.output_directory import OutputDirectory
     from pypto.runtime.progress import ProgressCallback
@@ -30,7 +31,7 @@ class DistributedConfig:
         device_ids: the chips; ``device=`` of a call in a host orchestrator is an index into this list.
         num_sub_workers: processes for SubWorkers.
         runtime: how a chip builds its graph.
-        block_dim: cores a kernel is launched on.
+        block_dim: clusters (a matrix core and two vector cores) of a chip that a program may use; 0 means all.
         aicpu_thread_num: AICPU threads of a chip.
 
     Raises ConfigError for a value of the wrong type or out of range.
@@ -39,7 +40,7 @@ class DistributedConfig:
     device_ids: list[int] = field(default_factory=lambda: [0])
     num_sub_workers: int = 0
     runtime: str = "tensormap_and_ringbuffer"
-    block_dim: int = 1
+    block_dim: int = 0
     aicpu_thread_num: int = 1
 
     def __post_init__(self) -> None:
@@ -52,7 +53,7 @@ class DistributedConfig:
         if len(set(ids)) != len(ids):
             raise ConfigError(f"device_ids: every chip can be named once only, got {ids!r}")
         object.__setattr__(self, "device_ids", list(ids))
-        for name, least in (("num_sub_workers", 0), ("block_dim", 1), ("aicpu_thread_num", 1)):
+        for name, least in (("num_sub_workers", 0), ("block_dim", 0), ("aicpu_thread_num", 1)):
             value = getattr(self, name)
             if not _is_int(value) or value < least:
                 raise ConfigError(f"{name}: expected an int of {least} or more, got {value!r}")
@@ -92,7 +93,8 @@ class DistributedCompiledProgram:
         f = compiled(a, b)
 
     The first call starts the processes the program runs in; they stay for later calls until ``close``, the end of a
-    ``with``, or the end of this process. After a call that failed the program can be called again.
+    ``with``, or the end of this process. After a call that failed the program can be called again. On the platform
+    ``cpu``, a program of one chip without SubWorkers needs none: it runs in this process, on the arrays it is given.
 
     Calls raise:
         SignatureError: wrong number or names of arguments.
@@ -117,7 +119,7 @@ class DistributedCompiledProgram:
         self._chips = chips
         self._progress = progress
         self._lock = threading.RLock()
-        self._session: Session | None = None
+        self._session: LocalSession | Session | None = None
         self._finalizer: weakref.finalize[..., DistributedCompiledProgram] | None = None
 
     @staticmethod
@@ -205,8 +207,9 @@ class DistributedCompiledProgram:
         state = "running" if self._session else "not running"
         return f"<DistributedCompiledProgram {self.signature} on {self.platform}, {state}, {self.output_dir}>"
 
-    def _started(self) -> Session:
+    def _started(self) -> LocalSession | Session:
         if self._session is None:
+            from pypto.runtime.local import LocalSession, runs_here
             from pypto.runtime.progress import Progress, current
             from pypto.runtime.session import Session
 
@@ -215,7 +218,8 @@ class DistributedCompiledProgram:
             what = f"chips: {len(config['device_ids'])}, SubWorkers: {config['num_sub_workers']}"
             began = time.perf_counter()
             progress(Progress("start", 0, 1, what))
-            session = Session(self._output, self._chips)
+            kind = LocalSession if runs_here(self.manifest) else Session
+            session: LocalSession | Session = kind(self._output, self._chips)
             # Also at the end of this process, and when the program is forgotten without close().
             self._finalizer = weakref.finalize(self, session.close)
             self._session = session

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Any
 
 from pypto.errors import HostOrchestratorError
 from pypto.ir.dtypes import DType
@@ -342,12 +343,19 @@ class Function:
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """What ``@pl.program`` makes of a class."""
+    """What ``@pl.program`` makes of a class.
+
+    Attributes:
+        lowered: the same after all passes, where they have been run.
+        made: what ``ir.compile`` keeps, so as not to do it again.
+    """
 
     name: str
     functions: tuple[Function, ...]
     span: Span = field(default=NO_SPAN, compare=False, repr=False)
     doc: str = field(default="", compare=False, repr=False)
+    lowered: Program | None = field(default=None, compare=False, repr=False)
+    made: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
 
     def function(self, name: str) -> Function:
         """The function called ``name``. Raises KeyError listing the functions there are."""

@@ -30,9 +30,7 @@ def program_from_class(cls: type, frame: FrameType) -> Program:
     """
     from pypto import passes
 
-    program = parse_class(cls, frame.f_locals)
-    passes.run_all(program)  # what only later passes notice is an error here, too
-    return passes.typed(program)
+    return passes.checked(parse_class(cls, frame.f_locals))
 
 
 def parse_class(cls: type, enclosing: Mapping[str, object]) -> Program:
