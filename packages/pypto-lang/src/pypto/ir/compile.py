@@ -9,6 +9,7 @@ from types import BuiltinFunctionType, ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pypto.errors import ConfigError, DeviceCountError
+from pypto.ir import walk
 from pypto.ir.nodes import Binary, Const, Expr, For, FunctionKind, Invoke, Program, Stmt, Var
 
 if TYPE_CHECKING:
@@ -154,9 +155,11 @@ def _check_devices_of(stmts: tuple[Stmt, ...], count: int, known: dict[str, Rang
     from pypto.runtime.manifest import describe_chips
 
     for stmt in stmts:
-        if isinstance(stmt, For):
-            bounds = _loop_range(stmt, known)
-            _check_devices_of(stmt.body, count, {**known, stmt.var.name: bounds} if bounds else known)
+        inner = known
+        if isinstance(stmt, For) and (bounds := _loop_range(stmt, known)):
+            inner = {**known, stmt.var.name: bounds}
+        for body in walk.bodies(stmt):
+            _check_devices_of(body, count, inner)
         value = getattr(stmt, "value", None)
         if not isinstance(value, Invoke) or value.device is None:
             continue

@@ -12,7 +12,7 @@ from typing import NoReturn
 from pypto.errors import PyptoError, SignatureError, SyntaxUnsupported
 from pypto.ir.nodes import FunctionKind, Program, Span
 from pypto.language.annotations import FunctionType, Level, Role
-from pypto.parser.source import caller_span
+from pypto.source.files import caller_span
 
 _KERNEL_LEVELS = (Level.CORE, Level.CORE_GROUP)
 
@@ -83,7 +83,7 @@ def program(cls: type) -> Program:
 
     Returns the Program, which ``pypto.ir.compile`` takes.
     """
-    from pypto.parser.program import program_from_class
+    from pypto.build.program import program_from_class
 
     try:
         return program_from_class(cls, sys._getframe(1))

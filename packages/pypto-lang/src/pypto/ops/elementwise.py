@@ -56,7 +56,26 @@ def _binary(
         return tile_of(lhs)
 
     params = (OpParam("lhs", Takes.TILE), OpParam("rhs", Takes.TILE_OR_SCALAR))
-    register(Op(name=f"tile.{name}", params=params, infer=infer, numpy=numpy, cpp=call_of(name), doc=doc))
+    register(
+        Op(
+            name=f"tile.{name}",
+            params=params,
+            infer=infer,
+            numpy=numpy,
+            cpp=call_of(name),
+            doc=doc,
+            regions=of_the_other,
+            may_fail=name == "div",
+        )
+    )
+
+
+def of_the_other(call: Call, position: int) -> tuple[tuple[int, int] | None, tuple[int, int] | None]:
+    """The region of the other operand, where that is a tile."""
+    other = 1 - position
+    if len(call.args) < 2 or not isinstance(call.args[other].type, TileType):
+        return None, None
+    return (other, 0), (other, 1)
 
 
 def _unary(

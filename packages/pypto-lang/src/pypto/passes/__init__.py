@@ -5,75 +5,48 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from pypto.ir.nodes import Function, Program
+from pypto.ir.nodes import Program
 from pypto.ir.verifier import verify
 from pypto.passes.add_host import add_host
-from pypto.passes.flatten_calls import flatten_calls
-from pypto.passes.infer_signatures import infer_signatures
-from pypto.passes.infer_types import infer_types
-from pypto.passes.resolve_aliases import resolve_aliases
+from pypto.passes.plan_memory import plan_memory
+from pypto.passes.remove_dead_code import remove_dead_code
 
 Pass = Callable[[Program], Program]
 
-PASSES: tuple[Pass, ...] = (infer_signatures, infer_types, flatten_calls, resolve_aliases)
+PASSES: tuple[Pass, ...] = (remove_dead_code, plan_memory)
 
-__all__ = [
-    "PASSES",
-    "add_host",
-    "checked",
-    "flatten_calls",
-    "infer_signatures",
-    "infer_types",
-    "lowered",
-    "resolve_aliases",
-    "run_all",
-    "typed",
-]
+__all__ = ["PASSES", "add_host", "checked", "lowered", "plan_memory", "remove_dead_code", "run_all"]
 
 
-def typed(program: Program) -> Program:
-    """``program`` with all types. Raises the language's errors."""
-    program = infer_types(infer_signatures(program))
+def run_all(program: Program, after: Callable[[str, Program], None] | None = None) -> Program:
+    """``program`` as code generation takes it, but for what is looked up when it is compiled.
+
+    Args:
+        after: called with the name of each pass and what it gave; first with ``"build"`` and the program itself.
+
+    Raises the language's errors, and VerificationFailed where the program or a pass broke the rules of the IR.
+    """
     verify(program)
+    if after is not None:
+        after("build", program)
+    for step in PASSES:
+        program = step(program)
+        verify(program)
+        if after is not None:
+            after(step.__name__, program)
     return program
 
 
 def checked(program: Program) -> Program:
-    """What ``@pl.program`` gives of a parsed program: it is typed, and knows what it is after all passes.
-
-    Raises the language's errors, also those that only later passes notice.
-    """
-    seen: dict[str, Program] = {}
-    last = run_all(program, after=seen.__setitem__)
-    return replace(seen[infer_types.__name__], lowered=last)
+    """``program``, which knows what it is after all passes. Raises what they raise."""
+    return replace(program, lowered=run_all(program))
 
 
 def lowered(program: Program) -> Program:
-    """``program`` as code generation takes it: after all passes, with an orchestrator on the host."""
-    return add_host(replace(_lowered(program), functions=_with_captured(program)))
+    """``program`` as code generation takes it: after all passes, with an orchestrator on the host.
 
-
-def _lowered(program: Program) -> Program:
-    return program.lowered if program.lowered is not None else run_all(program)
-
-
-def _with_captured(program: Program) -> tuple[Function, ...]:
-    """The functions after all passes; SubWorkers with what they capture, which was looked up later."""
-    return tuple(program.function(f.name) if f.sub_worker is not None else f for f in _lowered(program).functions)
-
-
-def run_all(program: Program, after: Callable[[str, Program], None] | None = None) -> Program:
-    """``program`` as code generation takes it.
-
-    Args:
-        after: called with the name of each pass and what it gave.
-
-    Raises the language's errors, and VerificationFailed where a pass broke the IR.
+    Its SubWorkers have been resolved: what they capture was looked up after the passes were run.
     """
-    for step in PASSES:
-        program = step(program)
-        if step is not infer_signatures:
-            verify(program, resolved=step is resolve_aliases)
-        if after is not None:
-            after(step.__name__, program)
-    return program
+    last = program.lowered if program.lowered is not None else run_all(program)
+    functions = tuple(program.function(f.name) if f.sub_worker is not None else f for f in last.functions)
+    return add_host(replace(last, functions=functions))

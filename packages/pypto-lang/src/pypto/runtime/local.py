@@ -140,7 +140,8 @@ class LocalSession:
         if last is not None and len(last.refs) == len(values):
             for ref, shape, value in zip(last.refs, last.shapes, values, strict=True):
                 # The bytes of an array that is referred to, if weakly, can't be moved.
-                if value is None or ref() is not value or value.shape != shape or not value.flags.c_contiguous:
+                known = ref()
+                if known is None or known is not value or known.shape != shape or not known.flags.c_contiguous:
                     break
             else:
                 return last.args
