@@ -90,6 +90,10 @@ class OutOfBounds(PyptoError):
     """A load, store or slice that reaches outside its tensor."""
 
 
+class CoreMemoryFull(PyptoError):
+    """The tiles of a kernel take more than a core of the platform has."""
+
+
 class HostOrchestratorError(PyptoError):
     """A program has no entry to start at, or more than one."""
 

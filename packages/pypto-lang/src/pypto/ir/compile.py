@@ -45,7 +45,7 @@ def compile(
     Raises:
         PyptoError: an error in the program (its classes are in ``pypto.errors``), with file and line:
             HostOrchestratorError, UnboundVariable for a SubWorker's free variable that doesn't exist,
-            DeviceCountError where it names more chips than there are, …
+            DeviceCountError where it names more chips than there are, CoreMemoryFull for tiles too large for a core, …
         ConfigError: a platform, runtime or configuration that can't be used with this program.
         simpler_runtime.CompilerNotFound: there is no C++ compiler.
         simpler_runtime.CompileFailed: the C++ compiler refused generated code.
@@ -105,6 +105,7 @@ def _make(
     lowered = passes.lowered(program)
     _check_devices(lowered, len(config.device_ids))
     _check_sub_workers(lowered, config.num_sub_workers)
+    _check_memory(lowered, platform)
     generated = codegen.generate(lowered, platform, fields)
     output = OutputDirectory.write(generated.manifest, generated.files, Path(output_dir) if output_dir else None)
     tell(Progress("generate code", 1, 1, program.name))
@@ -140,6 +141,20 @@ def _check_platform(name: str, config: DistributedConfig) -> None:
     most = platforms()[name].aicpu_threads
     if config.aicpu_thread_num > most:
         raise ConfigError(f"aicpu_thread_num: {name} has {most} AICPU threads, got {config.aicpu_thread_num}")
+
+
+def _check_memory(program: Program, platform: str) -> None:
+    """Raises CoreMemoryFull where the tiles of a kernel don't fit the core that it runs on."""
+    from simpler_runtime import platforms
+
+    from pypto.codegen.kernel import core_type
+    from pypto.passes.check_memory import check_memory
+
+    info = platforms()[platform]
+    for kernel in program.of_kind(FunctionKind.INCORE):
+        core = core_type(kernel)
+        capacity = info.aic_memory_bytes if core == "AIC" else info.aiv_memory_bytes
+        check_memory(kernel, capacity, f"an {core} core of {platform}")
 
 
 def _check_devices(program: Program, count: int) -> None:
