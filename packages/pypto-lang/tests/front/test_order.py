@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pypto.language as pl
 import pytest
-from pypto.build.program import build_class
+from pypto.builder.program import build_class
 from pypto.errors import SignatureError
 
 T = pl.Tensor[[16, 16], pl.FP32]

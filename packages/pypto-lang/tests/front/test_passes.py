@@ -8,7 +8,7 @@ from dataclasses import replace
 import pypto.language as pl
 import pytest
 from pypto import passes
-from pypto.build.program import build_class
+from pypto.builder.program import build_class
 from pypto.ir import walk
 from pypto.ir.dtypes import FP32, INDEX
 from pypto.ir.nodes import (

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pypto import passes
-from pypto.build.program import parse_text
+from pypto.builder.program import parse_text
 from pypto.errors import SignatureError
 from pypto.ir import walk
 from pypto.ir.canonical import canonical

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 from pypto import codegen, passes
-from pypto.build.expressions import Expressions
+from pypto.builder.expressions import Expressions
 from pypto.ir import walk
 from pypto.ir.nodes import Assign, Call
 from pypto.ir.printer import print_program

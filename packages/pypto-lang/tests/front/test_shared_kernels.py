@@ -5,7 +5,7 @@ from __future__ import annotations
 import pypto.language as pl
 import pytest
 from pypto import ir, passes
-from pypto.build import program as building
+from pypto.builder import program as building
 from pypto.errors import SignatureError
 
 T = pl.Tensor[[16, 16], pl.FP32]

@@ -64,21 +64,28 @@ class _Verification:
     def run(self) -> None:
         function = self._function
         for param in function.params:
-            self._require(param.name not in self._defined, f"two parameters {param.name!r}", param.span)
+            if not (param.name not in self._defined):
+                raise self._wrong(f"two parameters {param.name!r}", param.span)
             ok = isinstance(param.type, (TensorType, ScalarType))
-            self._require(ok, f"parameter {param.name!r} is of type {param.type}", param.span)
+            if not (ok):
+                raise self._wrong(f"parameter {param.name!r} is of type {param.type}", param.span)
             written_number = isinstance(param.type, ScalarType) and param.direction.writes
-            self._require(not written_number, f"number {param.name!r} is written", param.span)
+            if written_number:
+                raise self._wrong(f"number {param.name!r} is written", param.span)
             self._define(Var(param.name, param.type), param.span)
-        self._require((function.sub_worker is None) or not function.body, "a SubWorker has a body", function.span)
+        if not ((function.sub_worker is None) or not function.body):
+            raise self._wrong("a SubWorker has a body", function.span)
         for index, stmt in enumerate(function.body):
             last = index + 1 == len(function.body)
-            self._require(last or not isinstance(stmt, Return), "return is not the last statement", stmt.span)
-            self._require(not isinstance(stmt, Yield), "a function yields", stmt.span)
+            if not (last or not isinstance(stmt, Return)):
+                raise self._wrong("return is not the last statement", stmt.span)
+            if isinstance(stmt, Yield):
+                raise self._wrong("a function yields", stmt.span)
             self._stmt(stmt)
         if function.sub_worker is None and function.results:
             returns = bool(function.body) and isinstance(function.body[-1], Return)
-            self._require(returns, "results, and no return", function.span)
+            if not (returns):
+                raise self._wrong("results, and no return", function.span)
 
     def _stmt(self, stmt: Stmt) -> None:
         for value in walk.values(stmt):
@@ -86,14 +93,18 @@ class _Verification:
                 self._expr(value, inside=not isinstance(stmt, (Assign, Eval)))
         match stmt:
             case Assign(target=target, value=value):
-                self._require(not isinstance(value, Invoke), "a call is assigned", stmt.span)
+                if isinstance(value, Invoke):
+                    raise self._wrong("a call is assigned", stmt.span)
                 alias = isinstance(value, Var) and not isinstance(value.type, ScalarType)
-                self._require(not alias, f"{target.name!r} is another name of a tile or tensor", stmt.span)
-                self._require(assignable(target.type, value.type), f"{value.type} assigned to {target.type}", stmt.span)
+                if alias:
+                    raise self._wrong(f"{target.name!r} is another name of a tile or tensor", stmt.span)
+                if not (assignable(target.type, value.type)):
+                    raise self._wrong(f"{value.type} assigned to {target.type}", stmt.span)
                 self._define(target, stmt.span)
             case For(var=var, start=start, stop=stop, step=step, carried=carried, body=body):
                 for bound in (start, stop, step):
-                    self._require(is_integer(bound.type), f"a loop bound is {bound.type}", bound.span)
+                    if not (is_integer(bound.type)):
+                        raise self._wrong(f"a loop bound is {bound.type}", bound.span)
                 self._loop(carried, (var, *(c.param for c in carried)), body, stmt.span)
             case While(condition=condition, carried=carried, body=body):
                 self._loop(carried, tuple(c.param for c in carried), body, stmt.span, condition)
@@ -115,9 +126,11 @@ class _Verification:
         condition: Expr | None = None,
     ) -> None:
         for c in carried:
-            self._require(not isinstance(c.param.type, TensorType), f"tensor {c.param.name!r} is carried", span)
+            if isinstance(c.param.type, TensorType):
+                raise self._wrong(f"tensor {c.param.name!r} is carried", span)
             fits = assignable(c.param.type, c.init.type) and c.param.type == c.result.type
-            self._require(fits, f"{c.param.name!r} is {c.param.type}, and begins as {c.init.type}", span)
+            if not (fits):
+                raise self._wrong(f"{c.param.name!r} is {c.param.type}, and begins as {c.init.type}", span)
         self._body(body, params, tuple(c.param.type for c in carried), span, condition)
         for c in carried:
             self._define(c.result, span)
@@ -138,29 +151,36 @@ class _Verification:
             self._expr(condition, inside=True)
             self._condition(condition)
         for index, stmt in enumerate(body):
-            self._require(not isinstance(stmt, Return), "return inside a body", stmt.span)
+            if isinstance(stmt, Return):
+                raise self._wrong("return inside a body", stmt.span)
             last = index + 1 == len(body)
-            self._require(last or not isinstance(stmt, Yield), "yield is not the last statement", stmt.span)
+            if not (last or not isinstance(stmt, Yield)):
+                raise self._wrong("yield is not the last statement", stmt.span)
             self._stmt(stmt)
         final = body[-1] if body else None
         yielded = tuple(value.type for value in final.values) if isinstance(final, Yield) else ()
         fits = len(yielded) == len(gives) and all(map(assignable, gives, yielded))
-        self._require(fits, f"yields {[str(t) for t in yielded]} for {[str(t) for t in gives]}", span)
+        if not (fits):
+            raise self._wrong(f"yields {[str(t) for t in yielded]} for {[str(t) for t in gives]}", span)
         self._visible = outer
 
     def _condition(self, condition: Expr) -> None:
-        self._require(condition.type == ScalarType(BOOL), f"a condition is {condition.type}", condition.span)
+        if not (condition.type == ScalarType(BOOL)):
+            raise self._wrong(f"a condition is {condition.type}", condition.span)
 
     def _return(self, values: tuple[Expr, ...], span: Span) -> None:
         results = self._function.results
         fits = len(values) == len(results) and all(same_type(v.type, r) for v, r in zip(values, results, strict=True))
-        self._require(fits, f"{[str(v.type) for v in values]} returned as {[str(r) for r in results]}", span)
+        if not (fits):
+            raise self._wrong(f"{[str(v.type) for v in values]} returned as {[str(r) for r in results]}", span)
         for value in values:
             param = self._function.param(value.name) if isinstance(value, Var) else None
-            self._require(param is not None and param.direction.writes, "returns what isn't Out or InOut", span)
+            if not (param is not None and param.direction.writes):
+                raise self._wrong("returns what isn't Out or InOut", span)
 
     def _define(self, target: Var, span: Span) -> None:
-        self._require(target.name not in self._defined, f"{target.name!r} is defined twice", span)
+        if not (target.name not in self._defined):
+            raise self._wrong(f"{target.name!r} is defined twice", span)
         self._defined.add(target.name)
         self._visible[target.name] = target.type
 
@@ -170,16 +190,20 @@ class _Verification:
         match expr:
             case Var(name=name, type=type_):
                 found = self._visible.get(name)
-                self._require(found is not None, f"{name!r} is not defined", expr.span)
-                self._require(found == type_, f"{name!r} is {found}, used as {type_}", expr.span)
+                if not (found is not None):
+                    raise self._wrong(f"{name!r} is not defined", expr.span)
+                if not (found == type_):
+                    raise self._wrong(f"{name!r} is {found}, used as {type_}", expr.span)
             case ExprTuple(items=items):
-                self._require(all(is_integer(item.type) for item in items), "an index is no integer", expr.span)
+                if not (all(is_integer(item.type) for item in items)):
+                    raise self._wrong("an index is no integer", expr.span)
             case Call():
                 self._call(expr, inside)
             case Invoke():
                 self._invoke(expr, inside)
             case Const(type=type_):
-                self._require(isinstance(type_, ScalarType), f"a number is {type_}", expr.span)
+                if not (isinstance(type_, ScalarType)):
+                    raise self._wrong(f"a number is {type_}", expr.span)
 
     def _call(self, call: Call, inside: bool) -> None:
         try:
@@ -187,10 +211,13 @@ class _Verification:
             expected = op.infer(call.args, dict(call.attrs))
         except (KeyError, PyptoError) as error:
             raise VerificationFailed(f"in {self._function.name}: {error}", call.span) from error
-        self._require(same_type(expected, call.type), f"{call.op} gives {expected}, not {call.type}", call.span)
-        self._require(self._function.kind in op.kinds, f"{call.op} in a {self._function.kind.value}", call.span)
+        if not (same_type(expected, call.type)):
+            raise self._wrong(f"{call.op} gives {expected}, not {call.type}", call.span)
+        if self._function.kind not in op.kinds:
+            raise self._wrong(f"{call.op} in a {self._function.kind.value}", call.span)
         nested = inside and isinstance(call.type, (TileType, TensorType))
-        self._require(not nested, f"{call.op} inside an expression", call.span)
+        if nested:
+            raise self._wrong(f"{call.op} inside an expression", call.span)
 
     def _invoke(self, call: Invoke, inside: bool) -> None:
         try:
@@ -200,9 +227,10 @@ class _Verification:
         except (KeyError, PyptoError) as error:
             raise VerificationFailed(f"in {self._function.name}: {error}", call.span) from error
         alike = [expected, call.type] if not isinstance(expected, TupleType) else [NoneType(), NoneType()]
-        self._require(same_type(alike[0], alike[1]), f"{call.function} gives {expected}, not {call.type}", call.span)
-        self._require(not inside, f"a call of {call.function} inside an expression", call.span)
+        if not (same_type(alike[0], alike[1])):
+            raise self._wrong(f"{call.function} gives {expected}, not {call.type}", call.span)
+        if inside:
+            raise self._wrong(f"a call of {call.function} inside an expression", call.span)
 
-    def _require(self, condition: bool, problem: str, span: Span) -> None:
-        if not condition:
-            raise VerificationFailed(f"in {self._function.name}: {problem}", span)
+    def _wrong(self, problem: str, span: Span) -> VerificationFailed:
+        return VerificationFailed(f"in {self._function.name}: {problem}", span)

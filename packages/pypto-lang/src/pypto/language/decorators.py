@@ -83,7 +83,7 @@ def program(cls: type) -> Program:
 
     Returns the Program, which ``pypto.ir.compile`` takes.
     """
-    from pypto.build.program import program_from_class
+    from pypto.builder.program import program_from_class
 
     try:
         return program_from_class(cls, sys._getframe(1))

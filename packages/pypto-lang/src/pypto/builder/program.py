@@ -8,12 +8,12 @@ import linecache
 from collections.abc import Mapping
 from types import FrameType
 
-from pypto.build.expressions import Expressions
-from pypto.build.infer import inferred
-from pypto.build.signature import Signatures
-from pypto.build.state import Frame, State
-from pypto.build.statements import Statements, returned
-from pypto.build.values import AlreadyTold, already_told
+from pypto.builder.expressions import Expressions
+from pypto.builder.infer import inferred
+from pypto.builder.signature import Signatures
+from pypto.builder.state import Frame, State
+from pypto.builder.statements import Statements, returned
+from pypto.builder.values import AlreadyTold, already_told
 from pypto.errors import PyptoError, SignatureError, SyntaxUnsupported
 from pypto.ir.nodes import Direction, Function, FunctionKind, Param, Program, Return, Span, TensorType, Type, Var
 from pypto.language.decorators import FunctionDeclaration

@@ -18,8 +18,8 @@ from pypto.ir.nodes import (
     Type,
 )
 from pypto.language.annotations import Directed
-from pypto.source.namespace import AnnotationNames, Namespace
 from pypto.source.files import Source
+from pypto.source.namespace import AnnotationNames, Namespace
 from pypto.source.static import evaluate
 
 UNDECLARED = NoneType()  # the type of a parameter that has no annotation, until it is inferred
