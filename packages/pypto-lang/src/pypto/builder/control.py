@@ -1,4 +1,4 @@
-"""Loops and branches: a name that a body assigns is carried from turn to turn; one that a branch assigns is chosen after.
+"""Loops and branches: what a body assigns is carried from turn to turn, what branches assign is chosen after them.
 
 Tensors are places, and stay what they are: `f = pl.store(tile, [0, 0], f)` binds the name to the same place again.
 """

@@ -19,9 +19,9 @@ def structured(body: list[ast.stmt], taken: Iterable[str]) -> list[ast.stmt]:
 
     A ``return`` inside a loop stays where it is. ``taken`` are names that can't be given to variables.
     """
-    if not any(isinstance(node, _LEAVES) for stmt in body[:-1] for node in ast.walk(stmt)):
-        if not body or not any(isinstance(node, _LEAVES[1:]) for node in ast.walk(body[-1])):
-            return body
+    early = [node for stmt in body[:-1] for node in ast.walk(stmt) if isinstance(node, _LEAVES)]
+    if not early and not any(isinstance(node, _LEAVES[1:]) for stmt in body[-1:] for node in ast.walk(stmt)):
+        return body
     return _Structure(set(taken)).body(body)
 
 
