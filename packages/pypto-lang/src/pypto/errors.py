@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import unicodedata
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from pypto.ir.nodes import Span
+from pypto.spans import Span
 
 
 class PyptoError(Exception):

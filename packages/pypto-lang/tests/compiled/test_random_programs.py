@@ -48,8 +48,7 @@ from pypto.ops import Op, Takes, all_ops, get
 SIZE = 8
 INPUTS = 3
 TENSOR = TensorType((SIZE, SIZE), FP32)
-ROUNDED = {"tile.exp", "tile.log", "tile.sqrt", "tile.rsqrt", "tile.recip", "tile.div"}
-ROUNDED |= {op.name for op in all_ops() if op.name.endswith("expand_div")}
+ROUNDED = {op.name for op in all_ops() if op.rounded}
 EXACT = float(2**22)  # float32 counts to 2**24
 OPS = [
     op for op in all_ops() if op.name.startswith("tile.") and op.name not in ("tile.load", "tile.store", "tile.full")

@@ -66,6 +66,13 @@ CALLS = [
     ("tensor.slice", [tile(8, 8), [2, 8], [3, 0]], {}),
     ("tensor.dim", [tile(8, 9)], {"axis": 1}),
 ]
+# Operations on each element of one tile need no line here.
+_LISTED = {name for name, *_ in CALLS}
+CALLS += [
+    (op.name, [tile(4, 6)], {})
+    for op in ops.all_ops()
+    if op.name not in _LISTED and [param.takes for param in op.params] == [ops.Takes.TILE]
+]
 
 
 @pytest.mark.parametrize(("name", "args", "attrs"), CALLS)

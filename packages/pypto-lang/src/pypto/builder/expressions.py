@@ -12,6 +12,7 @@ from collections.abc import Iterable
 
 from pypto.builder import arithmetic, tiles
 from pypto.builder.state import State
+from pypto.builder.static import BINARY, attribute
 from pypto.builder.values import Items, Missing, Static, Value, already_told
 from pypto.errors import OutOfBounds, SyntaxUnsupported, TypeMismatch, UnboundVariable
 from pypto.ir import walk
@@ -39,7 +40,6 @@ from pypto.language.operations import Operation
 from pypto.ops.registry import did_you_mean
 from pypto.source.files import Source
 from pypto.source.namespace import MISSING
-from pypto.source.static import BINARY, attribute
 
 _DEEPEST = 40  # arithmetic nested more deeply gets variables, so that what comes later need not dig
 _COMPARE = {

@@ -13,10 +13,10 @@ from pypto.builder.infer import inferred
 from pypto.builder.signature import Signatures
 from pypto.builder.state import Frame, State
 from pypto.builder.statements import Statements, returned
-from pypto.builder.values import AlreadyTold, already_told
+from pypto.builder.values import _AlreadyTold, already_told
 from pypto.errors import PyptoError, SignatureError, SyntaxUnsupported
 from pypto.ir.nodes import Direction, Function, FunctionKind, Param, Program, Return, Span, TensorType, Type, Var
-from pypto.language.decorators import FunctionDeclaration
+from pypto.language.declarations import FunctionDeclaration
 from pypto.passes.capture import sub_worker_source
 from pypto.source.files import Source, caller_span, definition_of
 from pypto.source.namespace import Namespace
@@ -170,7 +170,7 @@ def _build_all(methods: Mapping[str, _Method]) -> list[Function]:
     for method in _callees_first(methods):
         try:
             done[method.name] = method.build(done, results)
-        except AlreadyTold:
+        except _AlreadyTold:
             pass
         except PyptoError as error:
             errors += [error, *error.others]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from types import FunctionType, GenericAlias
 
+from pypto.builder.static import evaluate
 from pypto.errors import SignatureError, SyntaxUnsupported
 from pypto.ir.nodes import (
     Direction,
@@ -20,7 +21,6 @@ from pypto.ir.nodes import (
 from pypto.language.annotations import Directed
 from pypto.source.files import Source
 from pypto.source.namespace import AnnotationNames, Namespace
-from pypto.source.static import evaluate
 
 UNDECLARED = NoneType()  # the type of a parameter that has no annotation, until it is inferred
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from pypto.builder.values import AlreadyTold, Items, Missing, Static, Value
+from pypto.builder.values import Items, Missing, Static, Value, _AlreadyTold
 from pypto.errors import PyptoError, TypeMismatch
 from pypto.ir.nodes import (
     Assign,
@@ -193,7 +193,7 @@ class State:
         except PyptoError as error:
             frame.env, frame.loops, frame.declared, frame.counters = before
             self.incomplete = True
-            if not isinstance(error, AlreadyTold):
+            if not isinstance(error, _AlreadyTold):
                 self.errors.append(error)
             for name in names:
                 self.frame.env[name] = Missing("", told=True)

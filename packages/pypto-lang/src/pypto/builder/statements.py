@@ -13,7 +13,7 @@ from pypto.builder.control import Control, assigned_by
 from pypto.builder.expressions import Expressions, unsupported
 from pypto.builder.state import RETURNED, State, number_type
 from pypto.builder.structure import structured
-from pypto.builder.values import AlreadyTold, Items, Missing, Static, Value
+from pypto.builder.values import Items, Missing, Static, Value, _AlreadyTold
 from pypto.errors import SignatureError, SyntaxUnsupported, TypeMismatch
 from pypto.ir.calls import assignable
 from pypto.ir.nodes import (
@@ -306,7 +306,7 @@ def returned(state: State, span: Span) -> Return | None:
         return None
     if isinstance(found, Missing):
         if found.told:
-            raise AlreadyTold("")
+            raise _AlreadyTold("")
         raise SignatureError(
             f"{state.name} returns different things on different paths", span, "return once, at the end"
         )

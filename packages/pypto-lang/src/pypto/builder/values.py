@@ -43,10 +43,10 @@ class Missing:
 Value = Expr | Static | Items | Missing
 
 
-class AlreadyTold(PyptoError):
+class _AlreadyTold(PyptoError):
     """Something can't be built because of an error that is reported elsewhere."""
 
 
 def already_told() -> NoReturn:
     """Give up on what depends on a mistake that has been reported."""
-    raise AlreadyTold("depends on an earlier error")
+    raise _AlreadyTold("depends on an earlier error")

@@ -112,6 +112,11 @@ def _float(value: float) -> str:
     return f"{value!r}f"
 
 
+def _op_helper_names() -> list[str]:
+    """What operations call the C++ that they bring."""
+    return [f"{op.spelling}_elements" for op in registry.all_ops() if op.helper]
+
+
 class CppFunction:
     """Writes one function of a program as one C++ file.
 
@@ -127,8 +132,9 @@ class CppFunction:
         self.function = function
         self.program_name = program_name
         self.out = Writer("  ")
-        self.names = Names([*_RESERVED, *_HELPERS, self.place])
+        self.names = Names([*_RESERVED, *_HELPERS, *_op_helper_names(), self.place])
         self._helpers: set[str] = set()
+        self.op_helpers: dict[str, str] = {}  # operation → C++ that it needs
         self._ranges: dict[str, tuple[int, int]] = {}  # integer variable → its least and greatest value
         self._commented = ""
 
@@ -146,6 +152,7 @@ class CppFunction:
             f'#include "{self.include}"\n'
         ]
         helpers = [helper for name, helper in _HELPERS.items() if name in self._helpers]
+        helpers += [self.op_helpers[name] for name in sorted(self.op_helpers)]
         if helpers:
             parts.append("namespace {\n\n" + "\n\n".join(helpers) + "\n\n} // namespace\n")
         return "\n".join([*parts, self.out.text()])

@@ -105,6 +105,8 @@ class Kernel(CppFunction):
                     rows, cols = type_.shape
                     whole.append(f"{condition}{args[position]}.rows = {rows}, {args[position]}.cols = {cols};")
             self._check_regions(call, args)
+        if op.helper:
+            self.op_helpers[op.name] = op.helper
         self.out.line(op.cpp(call, args, out))
         for line in whole:
             self.out.line(line)

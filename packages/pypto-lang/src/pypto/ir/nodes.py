@@ -26,27 +26,7 @@ from typing import Any
 
 from pypto.errors import HostOrchestratorError
 from pypto.ir.dtypes import DType
-
-
-@dataclass(frozen=True, slots=True)
-class Span:
-    """A place in a user's source: 1-based lines, 0-based columns counted in characters, end exclusive."""
-
-    file: str
-    line: int
-    column: int
-    end_line: int
-    end_column: int
-    text: str = ""  # the source line the span starts on
-
-    @property
-    def where(self) -> str:
-        """``file.py:line``, what run-time errors in generated code carry; the file without its folder."""
-        return f"{self.file.replace(chr(92), '/').rsplit('/', 1)[-1]}:{self.line}"
-
-
-NO_SPAN = Span("<generated>", 1, 0, 1, 0)
-
+from pypto.spans import NO_SPAN, Span
 
 # --- types ---------------------------------------------------------------------------------------------------------
 
@@ -371,7 +351,7 @@ class SubWorkerSource:
     Attributes:
         source: its ``def`` without decorator, annotations and ``self``, dedented; parameters in order.
         globals: the names it uses that are neither its own nor builtins, with what they are bound to, sorted by name.
-            Filled by ``Program.resolve_sub_workers()``.
+            Filled by ``pypto.passes.capture.resolve_program``.
         uses_torch: it refers to torch (so its tensors are torch tensors).
         uses_numpy: it refers to numpy.
         free: the names to be captured, each with the place of its first use.
@@ -496,16 +476,6 @@ class Program:
             hosts[1].span,
             "split the class into one program for each, or call the others' chip orchestrations from one of them",
         )
-
-    def resolve_sub_workers(self) -> Program:
-        """This program with what its SubWorkers capture looked up now.
-
-        Names are looked up when the program is compiled, not when its class is defined, so that helpers may stand below
-        the class in a module. Raises UnboundVariable at the first name that exists nowhere.
-        """
-        from pypto.passes.capture import resolve_program  # which imports this module
-
-        return resolve_program(self)
 
 
 _HOST_HINT = "mark one method with @pl.function(level=pl.Level.HOST, role=pl.Role.Orchestrator)"

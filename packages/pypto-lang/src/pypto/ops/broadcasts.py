@@ -42,6 +42,7 @@ def _expand(name: str, numpy: Callable[..., Any], by_row: bool, doc: str) -> Non
             cpp=call_of(name),
             doc=doc,
             regions=regions,
+            rounded=name.endswith("div"),
             in_place=(0,),
         )
     )

@@ -73,6 +73,8 @@ class Op:
         may_fail: it can end a run, so that it is not left out though nobody needs what it gives.
         regions: ``regions(call, position)`` tells for the operand at a position which operand's region each of its two
             dimensions takes, as (position, dimension), or None for its own. Without it, an operand keeps its region.
+        rounded: what it gives of floats is rounded, and may differ from numpy in the last bits.
+        helper: C++ that its ``cpp`` needs and the tile library lacks; written into a file that uses it, once.
         cube: it runs on a core's matrix unit: a kernel that uses it is placed on an AIC core, any other on an AIV core.
     """
 
@@ -91,6 +93,8 @@ class Op:
     part_of: int | None = None
     may_fail: bool = False
     regions: Regions | None = None
+    rounded: bool = False
+    helper: str = ""
 
     def __post_init__(self) -> None:
         if not self.spelling:

@@ -15,7 +15,8 @@ from pypto.ir.nodes import Binary, Const, Expr, For, FunctionKind, Invoke, Progr
 if TYPE_CHECKING:
     from simpler_runtime import ChipCallable
 
-    from pypto.ir.distributed_compiled_program import DistributedCompiledProgram, DistributedConfig
+    from pypto.driver.compiled_program import DistributedCompiledProgram
+    from pypto.driver.config import DistributedConfig
     from pypto.runtime.output_directory import OutputDirectory
     from pypto.runtime.progress import ProgressCallback
 
@@ -50,7 +51,9 @@ def compile(
         simpler_runtime.CompilerNotFound: there is no C++ compiler.
         simpler_runtime.CompileFailed: the C++ compiler refused generated code.
     """
-    from pypto.ir.distributed_compiled_program import DistributedCompiledProgram, DistributedConfig, config_fields
+    from pypto.driver.compiled_program import DistributedCompiledProgram
+    from pypto.driver.config import DistributedConfig, config_fields
+    from pypto.passes.capture import resolve_program
     from pypto.runtime.progress import Progress, current
 
     began = time.perf_counter()
@@ -60,7 +63,7 @@ def compile(
     tell = progress or current()
     fields = config_fields(config)
     key = (platform, str(fields), os.fspath(output_dir) if output_dir else None)
-    program = program.resolve_sub_workers()
+    program = resolve_program(program)
     made = program.made.get(key)
     if made is None or not made.is_still(program):
         tell(Progress("generate code", 0, 1, program.name))
