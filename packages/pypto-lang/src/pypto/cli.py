@@ -65,6 +65,44 @@ def compile(
         typer.echo(str(_compiled(program, platform, output_dir, devices, sub_workers).output_dir))
 
 
+@app.command()
+def show(
+    target: _Target,
+    after: Annotated[str, typer.Option(help="After which pass: build, remove_dead_code, plan_memory.")] = "build",
+    cpp: Annotated[bool, typer.Option("--cpp", help="The generated files instead.")] = False,
+) -> None:
+    """Print a program as Python after a pass, or as the C++ and Python that are generated of it."""
+    path, name = _split(target)
+    with _reported():
+        module = _import(path, [])
+        program = _find(module, path, name, None)
+        if not isinstance(program, Program):
+            raise PyptoError(f"{name} in {path} is no program", hint="decorate its class with @pl.program")
+        typer.echo(_generated(program) if cpp else _after(program, after))
+
+
+def _after(program: Program, name: str) -> str:
+    from pypto import passes
+    from pypto.ir.printer import print_program
+
+    printed: dict[str, str] = {}
+    passes.run_all(program, after=lambda done, new: printed.update({done: print_program(new)}))
+    if name not in printed:
+        raise PyptoError(f"there is no pass {name!r}", hint=f"there are {', '.join(printed)}")
+    return printed[name].rstrip()
+
+
+def _generated(program: Program) -> str:
+    from pypto import codegen, passes
+    from pypto.driver.config import DistributedConfig, config_fields
+    from pypto.passes.capture import resolve_program
+
+    lowered = passes.lowered(resolve_program(program))
+    files = codegen.generate(lowered, "cpu", config_fields(DistributedConfig())).files
+    texts = {path: content.decode() for path, content in files.items() if path.endswith((".cpp", ".py"))}
+    return "\n".join(f"━━ {path}\n{text}" for path, text in texts.items()).rstrip()
+
+
 def main() -> None:
     """Entry of the command."""
     try:
@@ -145,13 +183,13 @@ def _call_main(function: Callable[..., Any]) -> None:
 
 
 def _compiled(program: Program, platform: str, output_dir: Path | None, devices: int, sub_workers: int) -> Any:
-    from pypto import ir
-    from pypto.ir.distributed_compiled_program import DistributedConfig
+    from pypto.driver.compile import compile as compile_program
+    from pypto.driver.config import DistributedConfig
     from pypto.runtime.progress import display
 
     config = DistributedConfig(device_ids=list(range(devices)), num_sub_workers=sub_workers)
     with display():
-        return ir.compile(program, platform, distributed_config=config, output_dir=output_dir)
+        return compile_program(program, platform, distributed_config=config, output_dir=output_dir)
 
 
 def _run_program(program: Program) -> None:

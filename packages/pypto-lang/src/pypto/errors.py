@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import unicodedata
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from pypto.ir.nodes import Span
+from pypto.spans import Span
 
 
 class PyptoError(Exception):
@@ -17,9 +15,11 @@ class PyptoError(Exception):
         message: what is wrong, in one sentence or two.
         span: where in the user's source, or None where there is no such place.
         hint: what to write instead, or None.
+        calls: where the helper that the place is in was called, the innermost call first.
+        others: further mistakes that were found in the same program.
 
     ``str(error)`` is the whole diagnostic as plain text: ``file:line:column`` (both 1-based), the source line, a caret
-    under the place, and the hint.
+    under the place, the calls that led there, the hint, and the other mistakes.
     """
 
     explains_itself = True
@@ -29,6 +29,8 @@ class PyptoError(Exception):
         self.message = message
         self.span = span
         self.hint = hint
+        self.calls: tuple[Span, ...] = ()
+        self.others: tuple[PyptoError, ...] = ()
 
     @property
     def file(self) -> str | None:
@@ -50,8 +52,11 @@ class PyptoError(Exception):
         if self.span is not None:
             lines[0] = f"{self.span.file}:{self.span.line}:{self.span.column + 1}: {self.message}"
             lines += _excerpt(self.span)
+        for call in self.calls:
+            lines += [f"  called at {call.file}:{call.line}:{call.column + 1}:", *_excerpt(call)]
         if self.hint:
             lines.append(f"  hint: {self.hint}")
+        lines += ["", *(str(other) for other in self.others)] if self.others else []
         return "\n".join(lines)
 
 
@@ -81,6 +86,10 @@ class TypeMismatch(PyptoError):
 
 class OutOfBounds(PyptoError):
     """A load, store or slice that reaches outside its tensor."""
+
+
+class CoreMemoryFull(PyptoError):
+    """The tiles of a kernel take more than a core of the platform has."""
 
 
 class HostOrchestratorError(PyptoError):

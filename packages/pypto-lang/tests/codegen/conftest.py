@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 from pypto import codegen, passes
 from pypto.ir.nodes import Program
+from pypto.passes.capture import resolve_program
 
 Files = dict[str, str]
 
@@ -16,7 +17,7 @@ def generate() -> Callable[[Program], Files]:
     """Path → text of the files of a program, as ``ir.compile`` generates them."""
 
     def files_of(program: Program) -> Files:
-        lowered = passes.run_all(program.resolve_sub_workers())
+        lowered = passes.run_all(resolve_program(program))
         generated = codegen.generate(lowered, "cpu", {"device_ids": [0]})
         return {path: content.decode() for path, content in generated.files.items() if not path.endswith(".pkl")}
 

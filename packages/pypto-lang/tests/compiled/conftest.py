@@ -6,6 +6,7 @@ import gc
 import os
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -78,8 +79,8 @@ class Add:
 
 @pytest.fixture
 def add_program() -> Program:
-    """f = a + b on 32 x 48 floats; its SubWorker raises ValueError for a negative sum."""
-    return Add
+    """f = a + b on 32 x 48 floats; its SubWorker raises ValueError for a negative sum. Never compiled before."""
+    return replace(Add, made={})
 
 
 @pytest.fixture(scope="module")

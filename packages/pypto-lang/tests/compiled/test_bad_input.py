@@ -21,21 +21,36 @@ N = pl.dynamic("N")
 Matrix = pl.Tensor[[32, 48], pl.FP32]
 
 
-def test_a_program_without_a_host_orchestrator() -> None:
+def test_a_program_without_any_orchestrator() -> None:
     @pl.program
     class NoHost:
         @pl.function(type=pl.FunctionType.InCore)
         def copy(self, a: Matrix, f: pl.Out[Matrix]):
             return pl.store(pl.load(a, [0, 0], [32, 48]), [0, 0], f)
 
-        @pl.function(type=pl.FunctionType.Orchestration)
-        def chip(self, a: Matrix, f: pl.Out[Matrix]):
-            return self.copy(a, f)
-
-    with pytest.raises(HostOrchestratorError, match="NoHost has no host orchestrator") as caught:
+    with pytest.raises(HostOrchestratorError, match="NoHost has neither a host orchestrator nor a chip") as caught:
         ir.compile(NoHost)
     assert caught.value.file == __file__
     assert "class NoHost" in str(caught.value)
+
+
+def test_a_program_with_several_chip_orchestrations_and_no_host() -> None:
+    @pl.program
+    class Either:
+        @pl.function(type=pl.FunctionType.InCore)
+        def copy(self, a: Matrix, f: pl.Out[Matrix]):
+            return pl.store(pl.load(a, [0, 0], [32, 48]), [0, 0], f)
+
+        @pl.function(type=pl.FunctionType.Orchestration)
+        def one(self, a: Matrix, f: pl.Out[Matrix]):
+            return self.copy(a, f)
+
+        @pl.function(type=pl.FunctionType.Orchestration)
+        def other(self, a: Matrix, f: pl.Out[Matrix]):
+            return self.copy(a, f)
+
+    with pytest.raises(HostOrchestratorError, match=r"no host orchestrator, and 2 chip orchestrations \(one, other\)"):
+        ir.compile(Either)
 
 
 def test_what_is_no_program() -> None:
@@ -288,7 +303,7 @@ def test_a_sub_worker_that_exits() -> None:
         ({"device_ids": [1, 1]}, "once only"),
         ({"num_sub_workers": -1}, "num_sub_workers: expected an int of 0 or more, got -1"),
         ({"num_sub_workers": 1.0}, "num_sub_workers: .* got 1.0"),
-        ({"block_dim": 0}, "block_dim"),
+        ({"block_dim": -1}, "block_dim"),
         ({"aicpu_thread_num": "4"}, "aicpu_thread_num"),
         ({"runtime": None}, "runtime"),
     ],
@@ -298,10 +313,10 @@ def test_a_configuration_that_makes_no_sense(fields: dict, message: str) -> None
         DistributedConfig(**fields)
 
 
-def test_the_defaults_are_those_of_the_proposal() -> None:
+def test_the_defaults_are_those_of_the_proposal_but_use_the_whole_chip() -> None:
     config = DistributedConfig()
     assert (config.device_ids, config.num_sub_workers, config.runtime) == ([0], 0, "tensormap_and_ringbuffer")
-    assert (config.block_dim, config.aicpu_thread_num) == (1, 1)
+    assert (config.block_dim, config.aicpu_thread_num) == (0, 1)
 
 
 def test_an_unknown_platform(add_program) -> None:

@@ -127,6 +127,18 @@ def test_compile_prints_the_directory(file, tmp_path) -> None:
     assert (tmp_path / "out/orchestration/host_orch.py").is_file()
 
 
+def test_show_prints_a_program_after_a_pass_and_the_code_generated_of_it(file) -> None:
+    path = file(main=False)
+    built, planned, code = run("show", path), run("show", path, "--after", "plan_memory"), run("show", path, "--cpp")
+    assert "add_1 = pl.add(tile, tile)" in built.stdout
+    assert "class Double:" in planned.stdout
+    assert "next_levels/chip/kernels/double.cpp" in code.stdout
+    assert "simpler::tile::add(" in code.stdout
+    unknown = run("show", path, "--after", "hope")
+    assert unknown.returncode == 1
+    assert "there are build, remove_dead_code, plan_memory" in unknown.stderr
+
+
 def test_a_mistake_in_a_program_is_shown_with_its_line_and_no_traceback(file) -> None:
     done = run("run", file(op="ad"))
     assert done.returncode == 1

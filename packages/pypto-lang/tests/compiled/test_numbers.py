@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pypto.language as pl
 import pytest
@@ -276,3 +278,26 @@ def test_division_by_zero_is_an_error_with_its_line() -> None:
         assert compiled(3).argmax() == 2
         with pytest.raises(simpler.TaskFailed, match=r"test_numbers\.py:\d+: integer division by zero"):
             compiled(0)
+
+
+# --- operations that a file of its own brings ------------------------------------------------------------------------
+
+
+@pl.program
+class Gelu:
+    @pl.function(type=pl.FunctionType.InCore)
+    def gelu(self, x: pl.Tensor[[8, 16], pl.FP32], y: pl.Out[pl.Tensor[[8, 16], pl.FP32]]):
+        t = pl.load(x, [0, 0], [8, 16])
+        return pl.store(t * 0.5 * (1 + pl.erf(t * 0.70710678)), [0, 0], y)
+
+    @pl.function(type=pl.FunctionType.Orchestration)
+    def chip(self, x, y):
+        return self.gelu(x, y)
+
+
+def test_an_operation_brings_the_cpp_that_the_tile_library_lacks() -> None:
+    x = np.linspace(-4, 4, 128, dtype=np.float32).reshape(8, 16)
+    expected = [0.5 * v * (1 + math.erf(v * 0.70710678)) for v in x.ravel().tolist()]
+    with ir.compile(Gelu) as compiled:
+        np.testing.assert_allclose(compiled(x).ravel(), expected, rtol=1e-5, atol=1e-6)
+    assert "error function" in str(pl.erf.__doc__)

@@ -15,10 +15,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pypto import ir
 from pypto.errors import PyptoError
-from pypto.ir.dtypes import FP32, INDEX, INT32
+from pypto.ir.dtypes import BOOL, FP32, INDEX, INT32
 from pypto.ir.nodes import (
     Assign,
+    Binary,
     Call,
+    Carried,
     Const,
     Direction,
     Eval,
@@ -27,6 +29,7 @@ from pypto.ir.nodes import (
     For,
     Function,
     FunctionKind,
+    If,
     Invoke,
     Param,
     Program,
@@ -34,16 +37,18 @@ from pypto.ir.nodes import (
     ScalarType,
     Stmt,
     TensorType,
+    TileType,
     TupleType,
+    Type,
     Var,
+    Yield,
 )
 from pypto.ops import Op, Takes, all_ops, get
 
 SIZE = 8
 INPUTS = 3
 TENSOR = TensorType((SIZE, SIZE), FP32)
-ROUNDED = {"tile.exp", "tile.log", "tile.sqrt", "tile.rsqrt", "tile.recip", "tile.div"}
-ROUNDED |= {op.name for op in all_ops() if op.name.endswith("expand_div")}
+ROUNDED = {op.name for op in all_ops() if op.rounded}
 EXACT = float(2**22)  # float32 counts to 2**24
 OPS = [
     op for op in all_ops() if op.name.startswith("tile.") and op.name not in ("tile.load", "tile.store", "tile.full")
@@ -139,9 +144,61 @@ def add_loop(random: Random, kernel: Kernel) -> None:
         others[target.var.name] = np.asarray(op.numpy(*arrays, **dict(made[0].attrs)))
         if not (np.abs(others[target.var.name]) < EXACT).all():
             return
-    target.array = others[target.var.name]
-    counter = Var(f"i{len(kernel.body)}", ScalarType(INDEX))
-    kernel.body.append(For(counter, index(0), index(trips), index(1), (Assign(target.var, made[0]),)))
+    number = len(kernel.body)
+    param, following, result = (Var(f"{stem}{number}", without_region(target.var.type)) for stem in "pnr")
+    args = tuple(param if arg == target.var else arg for arg in made[0].args)
+    value = Call(made[0].op, args, made[0].attrs, get(made[0].op).infer(args, dict(made[0].attrs)))
+    counter = Var(f"i{number}", ScalarType(INDEX))
+    body = (Assign(following, value), Yield((following,)))
+    carried = (Carried(param, target.var, result),)
+    kernel.body.append(For(counter, index(0), index(trips), index(1), carried, body))
+    # The older value can still be used.
+    kernel.values.append(Value(result, others[target.var.name]))
+
+
+def add_choice(random: Random, kernel: Kernel) -> None:
+    """``if condition: v = op(v, …)``."""
+    target = random.choice([v for v in kernel.values if not v.rounded])
+    op = random.choice([op for op in OPS if op.name not in ROUNDED])
+    if (made := call(random, kernel, op, target)) is None or made[0].type != target.var.type:
+        return
+    if made[1].dtype != target.array.dtype or made[1].shape != target.array.shape:
+        return
+    number, holds = len(kernel.body), random.random() < 0.5
+    chosen, result = Var(f"c{number}", made[0].type), Var(f"r{number}", without_region(made[0].type))
+    condition = Binary("<", index(0), index(int(holds)), ScalarType(BOOL))
+    then = (Assign(chosen, made[0]), Yield((chosen,)))
+    kernel.body.append(If(condition, then, (Yield((target.var,)),), (result,)))
+    kernel.values.append(Value(result, made[1] if holds else target.array))
+
+
+def add_fill(random: Random, kernel: Kernel) -> None:
+    """``v = pl.full(…)``: beside a tile of which a part is valid, as much of it is."""
+    shape = (SIZE, SIZE)
+    number = random.randint(-3, 3)
+    args = (indices(*shape), Const(float(number), ScalarType(FP32)))
+    made = Call("tile.full", args, (("dtype", FP32),), get("tile.full").infer(args, {"dtype": FP32}))
+    full = Var(f"f{len(kernel.body)}", made.type)
+    other = random.choice([v for v in kernel.values if not v.rounded])
+    if other.var.type != full.type:
+        return
+    kernel.body.append(Assign(full, made))
+    name = random.choice(["add", "sub", "mul", "maximum"])
+    pair = (full, other.var) if random.random() < 0.5 else (other.var, full)
+    op = get(f"tile.{name}")
+    value = Call(op.name, pair, (), op.infer(pair, {}))
+    array = np.full(other.array.shape, number, np.float32)
+    result = np.asarray(op.numpy(*((array, other.array) if pair[0] is full else (other.array, array))))
+    if not (np.abs(result) < EXACT).all():
+        return
+    kernel.values.append(Value(Var(f"v{len(kernel.values)}", value.type), result))
+    kernel.body.append(Assign(kernel.values[-1].var, value))
+
+
+def without_region(type_: Type) -> TileType:
+    """A tile of which it is not known how much is valid."""
+    assert isinstance(type_, TileType)
+    return TileType(type_.shape, type_.dtype)
 
 
 def program_of(random: Random, kernel: Kernel) -> tuple[Program, list[Value]]:
@@ -186,7 +243,7 @@ def test_a_random_program_computes_what_its_operations_mean(platform: str, seed:
         kernel.values.append(Value(Var(f"v{number}", value.type), array[:rows, :rows].copy()))
         kernel.body.append(Assign(kernel.values[-1].var, value))
     for _ in range(steps):
-        random.choice([add_value, add_value, add_loop])(random, kernel)
+        random.choice([add_value, add_value, add_loop, add_choice, add_fill])(random, kernel)
     program, kept = program_of(random, kernel)
 
     with ir.compile(program, platform) as compiled:

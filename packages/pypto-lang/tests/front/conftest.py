@@ -14,7 +14,7 @@ _KERNEL = """
 @pl.program
 class P:
     @pl.function(type=pl.FunctionType.InCore)
-    def kernel(self, a: pl.Tensor[[16, 16], pl.FP32], f: pl.Out[pl.Tensor[[16, 16], pl.FP32]]):
+    def kernel(self, a: pl.Tensor[[16, 16], pl.FP32], f: pl.InOut[pl.Tensor[[16, 16], pl.FP32]]):
 """
 
 
@@ -51,7 +51,7 @@ class Programs:
         return program
 
     def kernel(self, body: str, **names: object) -> Program:
-        """A program of one kernel with ``a`` [16, 16] FP32 and ``f`` Out [16, 16] FP32, of this body."""
+        """A program of one kernel with ``a`` [16, 16] FP32 and ``f`` InOut [16, 16] FP32, of this body."""
         return self.program(_KERNEL + textwrap.indent(textwrap.dedent(body), " " * 8), **names)
 
     def fails(

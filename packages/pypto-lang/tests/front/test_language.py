@@ -69,6 +69,7 @@ def test_programs_may_stand_in_functions_and_use_what_they_see_there(programs, p
         "        def k(self, a: pl.Tensor[[R, size[0]], dtype], f: 'pl.Out[pl.Tensor[[only_here, WIDTH], dtype]]'):\n"
         "            t = pl.load(a, [0, 0], block, [pl.min(R, self.WIDTH), size[0]])\n"
         "            u: pl.Tile[[only_here, 8], dtype] = pl.full(block, 0, dtype=dtype)\n"
+        "            pl.store(pl.full([1, 1], 0, dtype=dtype), [0, 0], f)\n"
         "    return P\n"
     )
     make = programs.run(text)["make"]
@@ -118,7 +119,8 @@ def test_results_are_annotated_as_one_or_several(programs):
         class P:
             @pl.function(type=pl.FunctionType.InCore)
             def k(self, f: pl.Out[T], g: pl.Out[T]) -> tuple[T, T]:
-                return f, g
+                zeros = pl.full([4, 4], 0.0, dtype=pl.FP32)
+                return pl.store(zeros, [0, 0], f), pl.store(zeros, [0, 0], g)
             @pl.function(type=pl.FunctionType.Orchestration)
             def c(self, f: pl.Out[T], g: pl.Out[T]) -> (T, T):
                 x, y = self.k(f, g)

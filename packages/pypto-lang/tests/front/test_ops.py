@@ -61,9 +61,17 @@ CALLS = [
     ("tile.load", [tile(8, 8), [2, 0], [4, 6], [4, 6]], {}),
     ("tile.store", [tile(4, 6), [2, 0], tile(8, 8)], {}),
     ("tile.full", [[4, 6], 2.5], {"dtype": FP32}),
+    ("tile.copy", [tile(4, 6)], {}),
     ("tensor.create", [[4, 6, 2]], {"dtype": FP16}),
     ("tensor.slice", [tile(8, 8), [2, 8], [3, 0]], {}),
     ("tensor.dim", [tile(8, 9)], {"axis": 1}),
+]
+# Operations on each element of one tile need no line here.
+_LISTED = {name for name, *_ in CALLS}
+CALLS += [
+    (op.name, [tile(4, 6)], {})
+    for op in ops.all_ops()
+    if op.name not in _LISTED and [param.takes for param in op.params] == [ops.Takes.TILE]
 ]
 
 

@@ -22,10 +22,10 @@ class P:
         return pl.store(pl.load(a, [0, 0], [16, 16]), [0, 0], f)
     @pl.function(type=pl.FunctionType.InCore)
     def square(self, a: pl.Tensor[[M, M], pl.FP32], f: pl.Out[pl.Tensor[[M, M], pl.FP32]]):
-        pass
+        pl.store(pl.load(a, [0, 0], [1, 1]), [0, 0], f)
     @pl.function(type=pl.FunctionType.InCore)
     def scaled(self, a: T, by: pl.Scalar[pl.INT32], f: pl.Out[T]):
-        pass
+        pl.store(pl.load(a, [0, 0], [16, 16]) * by, [0, 0], f)
     @pl.function(type=pl.FunctionType.Orchestration)
     def chip(self, a: T, f: pl.Out[T]):
         return self.kernel(a, f)
@@ -38,6 +38,7 @@ HOST = "    @pl.function(level=pl.Level.HOST, role=pl.Role.Orchestrator)\n"
 WORKER = "    @pl.function(level=pl.Level.HOST, role=pl.Role.Worker)\n"
 KERNEL = "    @pl.function(type=pl.FunctionType.InCore)\n"
 AF = "(self, a: T, f: pl.Out[T]): "
+ZEROS = "pl.store(pl.full([1, 1], 0.0, dtype=pl.FP32), [0, 0], {})"
 
 
 def method(decorator, head, body="pass"):
@@ -139,7 +140,7 @@ def test_the_error_of_an_argument_says_where_the_callee_is_declared(programs):
     ],
 )
 def test_calls_and_signatures_must_be_right(programs, message, added):
-    pair = method(KERNEL, "pair(self, a: pl.Out[T], b: pl.Out[T]):")
+    pair = method(KERNEL, "pair(self, a: pl.Out[T], b: pl.Out[T]):", f"{ZEROS.format('a')}\n{ZEROS.format('b')}")
     programs.fails(SignatureError, message, programs.program, FUNCTIONS + pair + added)
 
 
@@ -157,7 +158,10 @@ def test_calls_and_signatures_must_be_right(programs, message, added):
             "'x' is another tensor in the next turn of the loop",
             method(CHIP, "g" + AF, "x = a\nfor i in pl.range(2):\n    «x» = f"),
         ),
-        ("only the results of one of the program's functions", method(CHIP, "g" + AF, "x, y = «a»")),
+        (
+            "only tuples, and the results of one of the program's functions",
+            method(CHIP, "g" + AF, "x, y = «pl.dim(a, 0)»"),
+        ),
         ("one name twice", method(CHIP, "g" + AF, "«x, x» = self.kernel(a, f)")),
     ],
 )
@@ -171,13 +175,14 @@ def test_a_dimension_must_be_in_a_shape_of_the_function(programs):
 
 
 def test_uses_of_a_parameter_without_annotation_must_agree(programs):
-    added = method(KERNEL, "half(self, a: pl.Tensor[[16, 16], pl.FP16], f: pl.Out[T]):")
+    added = method(KERNEL, "half(self, a: pl.Tensor[[16, 16], pl.FP16], f: pl.Out[T]):", ZEROS.format("f"))
     added += method(CHIP, "g(self, a, f):", "self.kernel(a, f)\nself.half(«a», f)")
     programs.fails(TypeMismatch, "its uses disagree: kernel takes .* half takes", programs.program, FUNCTIONS + added)
 
 
 def test_a_parameter_without_annotation_takes_what_fits_all_its_uses(programs):
-    added = method(KERNEL, "rows(self, a: pl.Tensor[[N, 16], pl.FP32], f: pl.Out[pl.Tensor[[N, M], pl.FP32]]):")
+    rows = "rows(self, a: pl.Tensor[[N, 16], pl.FP32], f: pl.Out[pl.Tensor[[N, M], pl.FP32]]):"
+    added = method(KERNEL, rows, ZEROS.format("f"))
     added += method(CHIP, "g(self, a, f, x, y):", "self.rows(a, f)\nself.kernel(a, f)\nself.rows(x, y)")
     params = programs.program(FUNCTIONS + added).function("g").params
     assert [str(param.type) for param in params] == [
@@ -246,7 +251,7 @@ def test_the_host_orchestrator_must_be_there_and_be_one(programs):
 
 
 def test_without_host_level_the_entry_must_be_clear(programs):
-    chips = programs.program(FUNCTIONS + method(CHIP, "g" + AF))
+    chips = programs.program(FUNCTIONS + method(CHIP, "g" + AF, "self.kernel(a, f)"))
     with pytest.raises(HostOrchestratorError, match=r"2 chip orchestrations \(chip, g\)"):
         _ = chips.entry
     kernels = programs.program("@pl.program\nclass P:\n" + method(KERNEL, "f(self):"))

@@ -6,6 +6,7 @@ import types
 
 import pytest
 from pypto.errors import SyntaxUnsupported, UnboundVariable
+from pypto.passes.capture import resolve_program
 
 HEAD = """
 T = pl.Tensor[[4, 4], pl.FP32]
@@ -19,7 +20,7 @@ class P:
 def worker(programs, body, after="", **names):
     """The SubWorker of this body in a module that goes on with ``after``, resolved."""
     lines = "".join(f"        {line}\n" if line else "\n" for line in body.split("\n"))
-    return programs.program(HEAD + lines + after, **names).resolve_sub_workers().functions[0].sub_worker
+    return resolve_program(programs.program(HEAD + lines + after, **names)).functions[0].sub_worker
 
 
 def run(captured, *args):
@@ -47,7 +48,7 @@ def test_text_over_several_lines_keeps_its_content(programs):
 
 def test_a_body_on_the_line_of_its_def_is_captured(programs):
     text = HEAD.rstrip() + " f.append(a)\n"
-    captured = programs.program(text).resolve_sub_workers().functions[0].sub_worker
+    captured = resolve_program(programs.program(text)).functions[0].sub_worker
     said: list[int] = []
     run(captured, 3, said)
     assert said == [3]
@@ -64,7 +65,7 @@ def test_globals_below_the_class_are_found(programs):
 def test_closures_are_captured(programs):
     text = HEAD.replace("\n", "\n    ") + "        f.append(a + bias)\n    return P\n"
     text = "def make(bias):" + text + "\nPROGRAM = make(40)\n"
-    captured = programs.program(text).resolve_sub_workers().functions[0].sub_worker
+    captured = resolve_program(programs.program(text)).functions[0].sub_worker
     said: list[int] = []
     run(captured, 2, said)
     assert said == [42]
@@ -94,14 +95,14 @@ def test_a_name_that_exists_nowhere_is_an_error_at_its_first_use(programs):
 def test_defining_the_class_does_not_look_names_up(programs):
     program = programs.program(HEAD + "        f[:] = missing\n")
     with pytest.raises(UnboundVariable, match="'missing'"):
-        program.resolve_sub_workers()
+        resolve_program(program)
 
 
 def test_a_closure_variable_that_is_never_assigned_is_an_error(programs):
     text = HEAD.replace("\n", "\n    ") + "        f.append(late)\n    return P\n    late = 1\n"
     program = programs.program("def make():" + text + "\nPROGRAM = make()\n")
     with pytest.raises(UnboundVariable, match="'late'"):
-        program.resolve_sub_workers()
+        resolve_program(program)
 
 
 @pytest.mark.parametrize(

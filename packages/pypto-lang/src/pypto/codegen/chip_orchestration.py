@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pypto.codegen.cpp import CppFunction
 from pypto.codegen.queries import calls_of
-from pypto.ir.nodes import Assign, Direction, Expr, Function, Invoke, Program, ScalarType, Stmt
+from pypto.ir.nodes import Assign, Direction, Expr, Function, Invoke, Program, ScalarType
 
 _TAGS = {Direction.IN: "in", Direction.OUT: "out", Direction.INOUT: "inout"}
 
@@ -30,13 +30,9 @@ class ChipOrchestration(CppFunction):
         super().__init__(function, program.name)
         self._kernels = kernels_of(function, program)
 
-    def assign(self, stmt: Assign, rest: tuple[Stmt, ...]) -> None:
+    def assign(self, stmt: Assign) -> None:
         text = self.expression(stmt.value)
-        name = self.names.find(stmt.target.name)
-        if name is None:
-            self.out.line(f"simpler::ContinuousTensor {self.names.define(stmt.target.name)} = {text};")
-        else:
-            self.out.line(f"{name} = {text};")
+        self.out.line(f"simpler::ContinuousTensor {self.names.define(stmt.target.name)} = {text};")
 
     def evaluate(self, value: Expr) -> None:
         assert isinstance(value, Invoke)

@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from pypto.codegen import chip_orchestration, host_orchestration, kernel, sub_worker
 from pypto.codegen.writer import Writer
-from pypto.ir.nodes import Function, FunctionKind, Param, Program, Return, ScalarType, TensorType, Var
+from pypto.ir.dtypes import INDEX
+from pypto.ir.nodes import (
+    Const,
+    Eval,
+    Function,
+    FunctionKind,
+    Invoke,
+    Param,
+    Program,
+    Return,
+    ScalarType,
+    TensorType,
+    Var,
+)
 from pypto.runtime.manifest import Manifest, Parameter, SubWorkerEntry
 from pypto.runtime.output_directory import HOST_ORCHESTRATION, MANIFEST, chip_directory, sub_worker_module
 
@@ -36,7 +50,8 @@ def generate(program: Program, platform: str, config: Mapping[str, Any]) -> Gene
     host = program.require_host()
     chips = program.of_kind(FunctionKind.CHIP_ORCHESTRATION)
     subs = program.of_kind(FunctionKind.SUB_WORKER)
-    files: dict[str, bytes] = {HOST_ORCHESTRATION: host_orchestration.generate(host, program).encode()}
+    orchestration = host_orchestration.generate(host, program).encode()
+    files: dict[str, bytes] = {HOST_ORCHESTRATION: orchestration}
     for chip in chips:
         files |= _chip_files(chip, program)
     for sub in subs:
@@ -54,6 +69,7 @@ def generate(program: Program, platform: str, config: Mapping[str, Any]) -> Gene
         results=_results(host),
         chips=tuple(chip.name for chip in chips),
         sub_workers=tuple(SubWorkerEntry(s.name, tuple(map(_parameter, s.params)), _array_kind(s)) for s in subs),
+        direct=_direct(host, hashlib.sha256(orchestration).hexdigest()),
     )
     files[MANIFEST] = manifest.to_json().encode()
     return GeneratedProgram(manifest, files)
@@ -101,6 +117,16 @@ def _results(host: Function) -> tuple[str, ...]:
     if isinstance(last, Return) and last.values:
         return tuple(value.name for value in last.values if isinstance(value, Var))
     return tuple(p.name for p in host.params if p.direction.name == "OUT")
+
+
+def _direct(host: Function, sha256: str) -> tuple[str, str] | None:
+    """What a host orchestrator passes its arguments to, as they are, if it does nothing else."""
+    match host.body:
+        case (Eval(value=Invoke() as call),) | (Eval(value=Invoke() as call), Return()):
+            names = [arg.name if isinstance(arg, Var) else None for arg in call.args]
+            if call.device in (None, Const(0, ScalarType(INDEX))) and names == [param.name for param in host.params]:
+                return call.function, sha256
+    return None
 
 
 def _array_kind(sub: Function) -> str:

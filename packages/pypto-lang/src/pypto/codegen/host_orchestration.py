@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import keyword
 import math
+from collections.abc import Sequence
 
 from pypto.codegen.queries import dimensions
 from pypto.codegen.writer import Names, Writer
+from pypto.ir.dtypes import INDEX
 from pypto.ir.nodes import (
     Assign,
     Binary,
@@ -20,13 +22,17 @@ from pypto.ir.nodes import (
     For,
     Function,
     FunctionKind,
+    If,
     Invoke,
+    Not,
     Program,
     Return,
     ScalarType,
     Span,
     Stmt,
     Var,
+    While,
+    Yield,
 )
 from pypto.ops import registry
 
@@ -43,6 +49,28 @@ what is submitted and turns an index into ``device_ids`` into a chip.
 """
 
 '''
+
+
+def _is_small(expr: Expr) -> bool:
+    """True for arithmetic between extents and small numbers, which stays within 64 bits."""
+    return _bits(expr) < 63
+
+
+def _bits(expr: Expr) -> int:
+    match expr:
+        case Const(value=int() as value):
+            return value.bit_length()
+        case DimExpr() | Call(op="tensor.dim"):
+            return 32
+        case Var(type=ScalarType(dtype=dtype)) if dtype.is_int and dtype != INDEX and dtype.itemsize < 8:
+            return 8 * dtype.itemsize
+        case Binary(op="*", lhs=lhs, rhs=rhs):
+            return _bits(lhs) + _bits(rhs)
+        case Binary(op="+" | "-", lhs=lhs, rhs=rhs):
+            return max(_bits(lhs), _bits(rhs)) + 1
+        case Binary(op="//" | "%" | "min" | "max", lhs=lhs, rhs=rhs):
+            return max(_bits(lhs), _bits(rhs))
+    return 64
 
 
 def generate(function: Function, program: Program) -> str:
@@ -77,17 +105,24 @@ class HostOrchestration:
 
     # --- statements -----------------------------------------------------------------------------------------------
 
-    def _statements(self, stmts: tuple[Stmt, ...]) -> None:
+    def _statements(self, stmts: tuple[Stmt, ...], into: Sequence[Var] = ()) -> None:
+        """Write a body; what it yields goes to the variables ``into``."""
         for stmt in stmts:
             self._comment(stmt.span)
             match stmt:
                 case Assign(target=target, value=value):
                     text = self._expression(value)
-                    self.out.line(f"{self.names.find(target.name) or self.names.define(target.name)} = {text}")
+                    self.out.line(f"{self.names.define(target.name)} = {text}")
                 case Eval(value=Invoke() as call):
                     self._submit(call)
-                case For():
+                case For() | While():
                     self._loop(stmt)
+                case If():
+                    self._if(stmt)
+                case Yield(values=values):
+                    names, texts = [self.names[var.name] for var in into], list(map(self._expression, values))
+                    if names != texts:
+                        self.out.line(f"{', '.join(names)} = {', '.join(texts)}")
                 case Return():
                     pass  # every value is a parameter that has been written
                 case _:
@@ -99,16 +134,32 @@ class HostOrchestration:
             self._commented = text
             self.out.line(text)
 
-    def _loop(self, loop: For) -> None:
-        parts = [self._expression(e) for e in (loop.start, loop.stop, loop.step)]
-        if parts[2] == "1":
-            parts = parts[1:2] if parts[0] == "0" else parts[:2]
-        outer, self.names = self.names, Names(parent=self.names)
-        with self.out.block(f"for {self.names.define(loop.var.name)} in range({', '.join(parts)}):"):
-            self._statements(loop.body)
-            if all(isinstance(stmt, Return) for stmt in loop.body):
-                self.out.line("pass")
-        self.names = outer
+    def _loop(self, loop: For | While) -> None:
+        for c in loop.carried:
+            init = self._expression(c.init)
+            name = self.names.define(c.param.name)
+            self.names.alias(c.result.name, name)
+            self.out.line(f"{name} = {init}")
+        if isinstance(loop, While):
+            head = f"while {self._expression(loop.condition)}:"
+        else:
+            parts = [self._expression(e) for e in (loop.start, loop.stop, loop.step)]
+            if parts[2] == "1":
+                parts = parts[1:2] if parts[0] == "0" else parts[:2]
+            head = f"for {self.names.define(loop.var.name)} in range({', '.join(parts)}):"
+        self._inner(head, loop.body, [c.param for c in loop.carried])
+
+    def _if(self, stmt: If) -> None:
+        for result in stmt.results:
+            self.names.define(result.name)
+        self._inner(f"if {self._expression(stmt.condition)}:", stmt.then, stmt.results)
+        if stmt.otherwise:
+            self._inner("else:", stmt.otherwise, stmt.results)
+
+    def _inner(self, head: str, body: tuple[Stmt, ...], into: Sequence[Var]) -> None:
+        with self.out.block(head):
+            self._statements(body, into)
+            self.out.line("pass") if all(isinstance(stmt, Return) for stmt in body) else None
 
     def _submit(self, call: Invoke) -> None:
         callee = self.program.function(call.function)
@@ -146,7 +197,14 @@ class HostOrchestration:
                 return f"{op}({self._expression(lhs)}, {self._expression(rhs)})"
             case Binary(op=op, lhs=lhs, rhs=rhs):
                 text = f"{self._expression(lhs, nested=True)} {op} {self._expression(rhs, nested=True)}"
+                # Python's numbers know no end: they are rounded and wrap around as on chips.
+                if isinstance(expr.type, ScalarType) and expr.type.dtype.is_float:
+                    return f"host_ops.single({text})"
+                if op in ("+", "-", "*") and not _is_small(expr):
+                    return f"host_ops.wrapped({text})"
                 return f"({text})" if nested else text
+            case Not(operand=operand):
+                return f"(not {self._expression(operand)})"
             case ExprTuple(items=items):
                 return ", ".join(map(self._expression, items))
             case Call(op=op, args=args):

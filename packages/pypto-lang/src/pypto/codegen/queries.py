@@ -10,9 +10,7 @@ from pypto.ir.nodes import Call, DimExpr, DimVar, Expr, Function, Invoke, Tensor
 
 def expressions(function: Function) -> Iterator[Expr]:
     """Every expression of a function, in the order they are written."""
-    for stmt in walk.statements(function.body):
-        for value in walk.values(stmt):
-            yield from walk.subexpressions(value)
+    return walk.expressions(function.body)
 
 
 def calls_of(function: Function) -> tuple[Invoke, ...]:

@@ -73,6 +73,10 @@ class Names:
         self._known[name if key is None else key] = identifier
         return identifier
 
+    def alias(self, key: Hashable, identifier: str) -> None:
+        """``key`` finds ``identifier``, which is another's already."""
+        self._known[key] = identifier
+
     def find(self, key: Hashable) -> str | None:
         """The identifier of ``key`` in this scope or one around it; None where it has none."""
         scope: Names | None = self

@@ -36,15 +36,13 @@ _HINTS = {
 Bindings = dict[str, Dim]
 
 
-def check_kinds(caller: Function, callee: Function, call: Invoke) -> None:
-    """Raises SignatureError where ``caller`` may not call ``callee``, or may not choose its device."""
-    if callee.kind not in _CALLS[caller.kind]:
-        if caller.name == callee.name:
-            raise SignatureError(f"{caller.name} calls itself", call.span, "use `for i in pl.range(...)`")
+def check_kinds(caller: str, kind: FunctionKind, callee: Function, call: Invoke) -> None:
+    """Raises SignatureError where ``caller``, of ``kind``, may not call ``callee``, or may not choose its device."""
+    if callee.kind not in _CALLS[kind]:
         raise SignatureError(
-            f"{caller.kind.value} {caller.name} can't call {callee.kind.value} {callee.name}",
+            f"{kind.value} {caller} can't call {callee.kind.value} {callee.name}",
             call.span,
-            _HINTS.get((caller.kind, callee.kind)),
+            _HINTS.get((kind, callee.kind)),
         )
     if call.device is not None and callee.kind is not FunctionKind.CHIP_ORCHESTRATION:
         raise SignatureError(

@@ -1,39 +1,32 @@
 """The IR: small frozen dataclasses, compared by structure (source locations don't count).
 
 A ``Program`` is a tuple of ``Function``; a function's body is a tuple of statements; statements hold expressions.
-Every expression has a ``type`` and a ``span``. Variables are mutable: an ``Assign`` to a name that exists gives that
-variable a new value of the same type. A variable first assigned inside a ``For`` lives until the end of that body.
+Every expression has a ``type`` and a ``span``.
+
+Numbers and tiles are values: each has one variable, which is defined once (SSA). What a loop carries from turn to
+turn, and what the branches of an ``If`` give, has variables of its own: ``Carried``, ``If.results``; the ``Yield`` at
+the end of a body says what their next value is. Tensors are places: a variable of one stands for a parameter, a new
+tensor or a part of one, and is never carried. An operation that gives a tile stands alone in an ``Assign``; arithmetic
+on numbers nests.
+
+    body      = statement*
+    statement = Assign(var, expr) | Eval(expr) | Return(expr*) | Yield(expr*)
+              | For(var, start, stop, step, Carried*, body) | While(condition, Carried*, body)
+              | If(condition, body, body, var*)
+    expr      = Var | Const | DimExpr | Binary(op, expr, expr) | Not(expr) | ExprTuple(expr*)
+              | Call(op, expr*, attribute*) | Invoke(function, expr*, device)
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Any
 
 from pypto.errors import HostOrchestratorError
 from pypto.ir.dtypes import DType
-
-
-@dataclass(frozen=True, slots=True)
-class Span:
-    """A place in a user's source: 1-based lines, 0-based columns counted in characters, end exclusive."""
-
-    file: str
-    line: int
-    column: int
-    end_line: int
-    end_column: int
-    text: str = ""  # the source line the span starts on
-
-    @property
-    def where(self) -> str:
-        """``file.py:line``, what run-time errors in generated code carry; the file without its folder."""
-        return f"{self.file.replace(chr(92), '/').rsplit('/', 1)[-1]}:{self.line}"
-
-
-NO_SPAN = Span("<generated>", 1, 0, 1, 0)
-
+from pypto.spans import NO_SPAN, Span
 
 # --- types ---------------------------------------------------------------------------------------------------------
 
@@ -54,6 +47,18 @@ ANY_DIM = DimVar("?")
 Dim = int | DimVar
 
 
+class Fill(Enum):
+    """Whether a tile is one value everywhere, whatever its region."""
+
+    NO = "no"
+    YES = "yes"
+    MAYBE = "maybe"  # in the first turn of a loop, say
+
+    def meet(self, other: Fill) -> Fill:
+        """What is known of a value that is one or the other."""
+        return self if self is other else Fill.MAYBE
+
+
 @dataclass(frozen=True, slots=True)
 class TensorType:
     """A tensor in memory: 1 to 5 dimensions, each an int or a DimVar."""
@@ -70,11 +75,14 @@ class TileType:
     """A tile in a core's local memory: static ``(rows, columns)``.
 
     ``valid`` is how many rows and columns of it hold data, where that is known before the program runs; else None.
+    ``fill`` tells whether it is one value everywhere, such as ``pl.full`` gives: such a tile takes the valid region of
+    what it meets.
     """
 
     shape: tuple[int, int]
     dtype: DType
     valid: tuple[int | None, int | None] = field(default=(None, None), compare=False, repr=False)
+    fill: Fill = field(default=Fill.NO, compare=False, repr=False)
 
     def __str__(self) -> str:
         return f"Tile[[{self.shape[0]}, {self.shape[1]}], {self.dtype}]"
@@ -108,17 +116,7 @@ class TupleType:
         return f"({', '.join(map(str, self.items))})"
 
 
-@dataclass(frozen=True, slots=True)
-class UnknownType:
-    """Not inferred yet. Only between the parser and the pass ``infer_types``."""
-
-    def __str__(self) -> str:
-        return "unknown"
-
-
-Type = TensorType | TileType | ScalarType | NoneType | TupleType | UnknownType
-
-UNKNOWN = UnknownType()
+Type = TensorType | TileType | ScalarType | NoneType | TupleType
 
 
 class Direction(Enum):
@@ -168,13 +166,31 @@ class DimExpr:
     span: Span = field(default=NO_SPAN, compare=False, repr=False)
 
 
+ARITHMETIC = ("+", "-", "*", "//", "%", "/", "min", "max")
+COMPARISONS = ("<", "<=", ">", ">=", "==", "!=")
+LOGIC = ("and", "or")
+
+
 @dataclass(frozen=True, slots=True)
 class Binary:
-    """Arithmetic on scalars: ``+ - * // % min max`` (``//`` and ``%`` round towards minus infinity, as in Python)."""
+    """Two numbers make one: ``op`` is one of ARITHMETIC, COMPARISONS (which give BOOL) and LOGIC.
+
+    Integers of any dtype are INDEX in arithmetic: 64 bits, two's complement, wrapping around; ``//`` and ``%`` round
+    towards minus infinity. Floats are FP32: each result is rounded to it. So it is in kernels, on chips and on hosts.
+    """
 
     op: str
     lhs: Expr
     rhs: Expr
+    type: Type
+    span: Span = field(default=NO_SPAN, compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Not:
+    """``not operand``, of a BOOL."""
+
+    operand: Expr
     type: Type
     span: Span = field(default=NO_SPAN, compare=False, repr=False)
 
@@ -217,7 +233,7 @@ class Invoke:
     span: Span = field(default=NO_SPAN, compare=False, repr=False)
 
 
-Expr = Var | Const | DimExpr | Binary | ExprTuple | Call | Invoke
+Expr = Var | Const | DimExpr | Binary | Not | ExprTuple | Call | Invoke
 
 
 # --- statements ----------------------------------------------------------------------------------------------------
@@ -225,7 +241,7 @@ Expr = Var | Const | DimExpr | Binary | ExprTuple | Call | Invoke
 
 @dataclass(frozen=True, slots=True)
 class Assign:
-    """``target = value``."""
+    """``target = value``, which defines ``target``."""
 
     target: Var
     value: Expr
@@ -233,20 +249,24 @@ class Assign:
 
 
 @dataclass(frozen=True, slots=True)
-class Unpack:
-    """``a, b = self.f(...)``. Only before the pass ``resolve_aliases``, which knows results as Out arguments."""
+class Eval:
+    """An expression evaluated for its effect: a store, a call. What a call gives is among its Out arguments."""
 
-    targets: tuple[Var, ...]
     value: Expr
     span: Span = field(default=NO_SPAN, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
-class Eval:
-    """An expression evaluated for its effect (a store, a call)."""
+class Carried:
+    """A value that goes from turn to turn of a loop.
 
-    value: Expr
-    span: Span = field(default=NO_SPAN, compare=False, repr=False)
+    ``param`` is it inside the body, ``init`` what it is in the first turn, ``result`` what it is after the loop. A turn
+    ends with a ``Yield`` of the next values.
+    """
+
+    param: Var
+    init: Expr
+    result: Var
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,22 +277,49 @@ class For:
     start: Expr
     stop: Expr
     step: Expr
+    carried: tuple[Carried, ...]
     body: tuple[Stmt, ...]
     span: Span = field(default=NO_SPAN, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
-class Return:
-    """The last statement of a function, if it has one.
+class While:
+    """``while condition``; the condition sees what the loop carries."""
 
-    After ``resolve_aliases`` every value is an Out or InOut parameter.
-    """
+    condition: Expr
+    carried: tuple[Carried, ...]
+    body: tuple[Stmt, ...]
+    span: Span = field(default=NO_SPAN, compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class If:
+    """``if condition: then, else: otherwise``; each branch ends with a ``Yield`` of ``results`` where there are any."""
+
+    condition: Expr
+    then: tuple[Stmt, ...]
+    otherwise: tuple[Stmt, ...]
+    results: tuple[Var, ...] = ()
+    span: Span = field(default=NO_SPAN, compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Yield:
+    """The last statement of a body that carries values, or of a branch that gives some."""
 
     values: tuple[Expr, ...]
     span: Span = field(default=NO_SPAN, compare=False, repr=False)
 
 
-Stmt = Assign | Unpack | Eval | For | Return
+@dataclass(frozen=True, slots=True)
+class Return:
+    """The last statement of a function, if it has one. Every value is an Out or InOut parameter."""
+
+    values: tuple[Expr, ...]
+    span: Span = field(default=NO_SPAN, compare=False, repr=False)
+
+
+Stmt = Assign | Eval | For | While | If | Yield | Return
 
 
 # --- functions and programs ----------------------------------------------------------------------------------------
@@ -289,7 +336,7 @@ class FunctionKind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Param:
-    """A parameter; ``type`` is a TensorType or ScalarType (UnknownType until signatures are inferred)."""
+    """A parameter; ``type`` is a TensorType or ScalarType."""
 
     name: str
     type: Type
@@ -304,7 +351,7 @@ class SubWorkerSource:
     Attributes:
         source: its ``def`` without decorator, annotations and ``self``, dedented; parameters in order.
         globals: the names it uses that are neither its own nor builtins, with what they are bound to, sorted by name.
-            Filled by ``Program.resolve_sub_workers()``.
+            Filled by ``pypto.passes.capture.resolve_program``.
         uses_torch: it refers to torch (so its tensors are torch tensors).
         uses_numpy: it refers to numpy.
         free: the names to be captured, each with the place of its first use.
@@ -320,20 +367,42 @@ class SubWorkerSource:
 
 
 @dataclass(frozen=True, slots=True)
+class Alloc:
+    """Memory of a core that tiles of a kernel share, one after the other.
+
+    Attributes:
+        name: of the first variable in it; it is allocated where that is defined.
+        type: of every tile in it.
+        nbytes: what it takes of the core's memory.
+        variables: whose values it holds, the first first.
+        span: where the first is defined.
+    """
+
+    name: str
+    type: TileType
+    nbytes: int
+    variables: tuple[str, ...]
+    span: Span = field(default=NO_SPAN, compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Function:
     """One ``@pl.function``. ``sub_worker`` is given for SUB_WORKER, whose ``body`` is empty.
 
-    ``results`` are the types of what it returns; None means they are not inferred yet (before ``infer_types``).
+    Attributes:
+        results: the types of what it returns.
+        memory: of a kernel: where its tiles are, once the pass ``plan_memory`` has decided; None before.
     """
 
     name: str
     kind: FunctionKind
     params: tuple[Param, ...]
-    results: tuple[Type, ...] | None
+    results: tuple[Type, ...]
     body: tuple[Stmt, ...]
     span: Span = field(default=NO_SPAN, compare=False, repr=False)
     sub_worker: SubWorkerSource | None = None
     doc: str = field(default="", compare=False, repr=False)
+    memory: tuple[Alloc, ...] | None = field(default=None, compare=False, repr=False)
 
     def param(self, name: str) -> Param | None:
         """The parameter called ``name``, or None."""
@@ -342,12 +411,28 @@ class Function:
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """What ``@pl.program`` makes of a class."""
+    """What ``@pl.program`` makes of a class.
+
+    Attributes:
+        lowered: the same after all passes, where they have been run.
+        made: what ``ir.compile`` keeps, so as not to do it again.
+        declared: its functions as other programs can use them: ``kernel = Program.kernel`` in a class.
+    """
 
     name: str
     functions: tuple[Function, ...]
     span: Span = field(default=NO_SPAN, compare=False, repr=False)
     doc: str = field(default="", compare=False, repr=False)
+    lowered: Program | None = field(default=None, compare=False, repr=False)
+    made: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
+    declared: Mapping[str, object] = field(default_factory=dict, compare=False, repr=False)
+
+    def __getattr__(self, name: str) -> Any:
+        """A function of it, for another program."""
+        if not name.startswith("_") and name in self.declared:
+            return self.declared[name]
+        known = ", ".join(self.declared) if not name.startswith("_") else ""
+        raise AttributeError(f"the program has no function {name!r}" + (f"; it has {known}" if known else ""))
 
     def function(self, name: str) -> Function:
         """The function called ``name``. Raises KeyError listing the functions there are."""
@@ -391,16 +476,6 @@ class Program:
             hosts[1].span,
             "split the class into one program for each, or call the others' chip orchestrations from one of them",
         )
-
-    def resolve_sub_workers(self) -> Program:
-        """This program with what its SubWorkers capture looked up now.
-
-        Names are looked up when the program is compiled, not when its class is defined, so that helpers may stand below
-        the class in a module. Raises UnboundVariable at the first name that exists nowhere.
-        """
-        from pypto.parser.sub_worker import resolve_program  # the parser imports this module
-
-        return resolve_program(self)
 
 
 _HOST_HINT = "mark one method with @pl.function(level=pl.Level.HOST, role=pl.Role.Orchestrator)"

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from pypto.errors import PyptoError, VerificationFailed
 from pypto.ir import walk
 from pypto.ir.calls import assignable, check_arguments, check_kinds, is_integer, result_type, same_type
+from pypto.ir.dtypes import BOOL
 from pypto.ir.nodes import (
-    UNKNOWN,
     Assign,
     Call,
+    Carried,
+    Const,
     Eval,
     Expr,
     ExprTuple,
     For,
     Function,
+    If,
     Invoke,
     NoneType,
     Program,
@@ -25,21 +30,20 @@ from pypto.ir.nodes import (
     TileType,
     TupleType,
     Type,
-    Unpack,
     Var,
+    While,
+    Yield,
 )
 from pypto.ops import registry
 
 
-def verify(program: Program, *, resolved: bool = False) -> None:
-    """Checks a typed program.
+def verify(program: Program) -> None:
+    """Checks a program.
 
-    Every variable is defined before it is used and keeps its type; the type of every expression is what its operands
-    give; calls are of kinds that may call each other, and their arguments fit; results are what is returned.
-
-    Args:
-        resolved: also check what holds after ``resolve_aliases``: calls and stores stand in Eval, tensor variables
-            are assigned once, by what makes a tensor or a slice, and only parameters that are written are returned.
+    Every variable is defined once, before it is used; the type of every expression is what its operands give; an
+    operation that gives a tile or tensor, and a call of a function, stands alone; bodies end with what their loop
+    carries or their ``If`` gives; calls are of kinds that may call each other, and their arguments fit; only parameters
+    that are written are returned.
 
     Raises VerificationFailed with the place in the user's source that the node came from.
     """
@@ -47,103 +51,159 @@ def verify(program: Program, *, resolved: bool = False) -> None:
     if len(set(names)) != len(names):
         raise VerificationFailed(f"program {program.name} has two functions of one name", program.span)
     for function in program.functions:
-        _Verification(program, function, resolved).run()
+        _Verification(program, function).run()
 
 
 class _Verification:
-    def __init__(self, program: Program, function: Function, resolved: bool) -> None:
+    def __init__(self, program: Program, function: Function) -> None:
         self._program = program
         self._function = function
-        self._resolved = resolved
-        self._blocks: list[dict[str, Type]] = [{}]
+        self._visible: dict[str, Type] = {}
+        self._defined: set[str] = set()
 
     def run(self) -> None:
         function = self._function
         for param in function.params:
-            self._require(param.name not in self._blocks[0], f"two parameters {param.name!r}", param.span)
+            if not (param.name not in self._defined):
+                raise self._wrong(f"two parameters {param.name!r}", param.span)
             ok = isinstance(param.type, (TensorType, ScalarType))
-            self._require(ok, f"parameter {param.name!r} is of type {param.type}", param.span)
+            if not (ok):
+                raise self._wrong(f"parameter {param.name!r} is of type {param.type}", param.span)
             written_number = isinstance(param.type, ScalarType) and param.direction.writes
-            self._require(not written_number, f"number {param.name!r} is written", param.span)
-            self._blocks[0][param.name] = param.type
-        self._require(function.results is not None, "results are not inferred", function.span)
-        self._require((function.sub_worker is None) or not function.body, "a SubWorker has a body", function.span)
+            if written_number:
+                raise self._wrong(f"number {param.name!r} is written", param.span)
+            self._define(Var(param.name, param.type), param.span)
+        if not ((function.sub_worker is None) or not function.body):
+            raise self._wrong("a SubWorker has a body", function.span)
         for index, stmt in enumerate(function.body):
             last = index + 1 == len(function.body)
-            self._require(last or not isinstance(stmt, Return), "return is not the last statement", stmt.span)
+            if not (last or not isinstance(stmt, Return)):
+                raise self._wrong("return is not the last statement", stmt.span)
+            if isinstance(stmt, Yield):
+                raise self._wrong("a function yields", stmt.span)
             self._stmt(stmt)
-        if function.sub_worker is None and function.results and not isinstance(function.body[-1], Return):
-            self._require(False, "results, and no return", function.span)
+        if function.sub_worker is None and function.results:
+            returns = bool(function.body) and isinstance(function.body[-1], Return)
+            if not (returns):
+                raise self._wrong("results, and no return", function.span)
 
     def _stmt(self, stmt: Stmt) -> None:
         for value in walk.values(stmt):
-            self._expr(value)
+            if not (isinstance(stmt, While) and value is stmt.condition):
+                self._expr(value, inside=not isinstance(stmt, (Assign, Eval)))
         match stmt:
             case Assign(target=target, value=value):
-                self._require(assignable(target.type, value.type), f"{value.type} assigned to {target.type}", stmt.span)
-                if self._resolved and isinstance(target.type, TensorType):
-                    makes = isinstance(value, Call) and registry.get(value.op).writes is None
-                    self._require(makes, f"{target.name!r} is another name of a tensor", stmt.span)
-                    self._require(self._find(target.name) is None, f"{target.name!r} is bound twice", stmt.span)
+                if isinstance(value, Invoke):
+                    raise self._wrong("a call is assigned", stmt.span)
+                alias = isinstance(value, Var) and not isinstance(value.type, ScalarType)
+                if alias:
+                    raise self._wrong(f"{target.name!r} is another name of a tile or tensor", stmt.span)
+                if not (assignable(target.type, value.type)):
+                    raise self._wrong(f"{value.type} assigned to {target.type}", stmt.span)
                 self._define(target, stmt.span)
-            case Unpack(targets=targets, value=value):
-                self._require(not self._resolved, "results are unpacked", stmt.span)
-                types = value.type.items if isinstance(value.type, TupleType) else ()
-                self._require(len(types) == len(targets), f"{value.type} unpacked into {len(targets)}", stmt.span)
-                for target in targets:
-                    self._define(target, stmt.span)
-            case For(var=var, start=start, stop=stop, step=step, body=body):
+            case For(var=var, start=start, stop=stop, step=step, carried=carried, body=body):
                 for bound in (start, stop, step):
-                    self._require(is_integer(bound.type), f"a loop bound is {bound.type}", bound.span)
-                self._blocks.append({var.name: var.type})
-                for child in body:
-                    self._require(not isinstance(child, Return), "return inside a loop", child.span)
-                    self._stmt(child)
-                self._blocks.pop()
+                    if not (is_integer(bound.type)):
+                        raise self._wrong(f"a loop bound is {bound.type}", bound.span)
+                self._loop(carried, (var, *(c.param for c in carried)), body, stmt.span)
+            case While(condition=condition, carried=carried, body=body):
+                self._loop(carried, tuple(c.param for c in carried), body, stmt.span, condition)
+            case If(condition=condition, then=then, otherwise=otherwise, results=results):
+                self._condition(condition)
+                for branch in (then, otherwise):
+                    self._body(branch, (), tuple(r.type for r in results), stmt.span)
+                for result in results:
+                    self._define(result, stmt.span)
             case Return(values=values):
                 self._return(values, stmt.span)
-            case Eval():
-                pass
+
+    def _loop(
+        self,
+        carried: Sequence[Carried],
+        params: Sequence[Var],
+        body: tuple[Stmt, ...],
+        span: Span,
+        condition: Expr | None = None,
+    ) -> None:
+        for c in carried:
+            if isinstance(c.param.type, TensorType):
+                raise self._wrong(f"tensor {c.param.name!r} is carried", span)
+            fits = assignable(c.param.type, c.init.type) and c.param.type == c.result.type
+            if not (fits):
+                raise self._wrong(f"{c.param.name!r} is {c.param.type}, and begins as {c.init.type}", span)
+        self._body(body, params, tuple(c.param.type for c in carried), span, condition)
+        for c in carried:
+            self._define(c.result, span)
+
+    def _body(
+        self,
+        body: tuple[Stmt, ...],
+        params: Sequence[Var],
+        gives: tuple[Type, ...],
+        span: Span,
+        condition: Expr | None = None,
+    ) -> None:
+        """Check what a statement has inside: ``params`` are defined there, values of types ``gives`` yielded."""
+        outer = dict(self._visible)
+        for param in params:
+            self._define(param, span)
+        if condition is not None:
+            self._expr(condition, inside=True)
+            self._condition(condition)
+        for index, stmt in enumerate(body):
+            if isinstance(stmt, Return):
+                raise self._wrong("return inside a body", stmt.span)
+            last = index + 1 == len(body)
+            if not (last or not isinstance(stmt, Yield)):
+                raise self._wrong("yield is not the last statement", stmt.span)
+            self._stmt(stmt)
+        final = body[-1] if body else None
+        yielded = tuple(value.type for value in final.values) if isinstance(final, Yield) else ()
+        fits = len(yielded) == len(gives) and all(map(assignable, gives, yielded))
+        if not (fits):
+            raise self._wrong(f"yields {[str(t) for t in yielded]} for {[str(t) for t in gives]}", span)
+        self._visible = outer
+
+    def _condition(self, condition: Expr) -> None:
+        if not (condition.type == ScalarType(BOOL)):
+            raise self._wrong(f"a condition is {condition.type}", condition.span)
 
     def _return(self, values: tuple[Expr, ...], span: Span) -> None:
-        types: list[Type] = []
+        results = self._function.results
+        fits = len(values) == len(results) and all(same_type(v.type, r) for v, r in zip(values, results, strict=True))
+        if not (fits):
+            raise self._wrong(f"{[str(v.type) for v in values]} returned as {[str(r) for r in results]}", span)
         for value in values:
-            types += value.type.items if isinstance(value.type, TupleType) else (value.type,)
-        results = self._function.results or ()
-        fits = len(types) == len(results) and all(map(same_type, types, results))
-        self._require(fits, f"{[str(t) for t in types]} returned as {[str(r) for r in results]}", span)
-        if self._resolved:
-            for value in values:
-                param = self._function.param(value.name) if isinstance(value, Var) else None
-                self._require(param is not None and param.direction.writes, "returns what isn't Out or InOut", span)
+            param = self._function.param(value.name) if isinstance(value, Var) else None
+            if not (param is not None and param.direction.writes):
+                raise self._wrong("returns what isn't Out or InOut", span)
 
     def _define(self, target: Var, span: Span) -> None:
-        old = self._find(target.name)
-        self._require(target.type != UNKNOWN, f"{target.name!r} has no type", span)
-        self._require(
-            old is None or same_type(old, target.type), f"{target.name!r} was {old}, becomes {target.type}", span
-        )
-        if old is None:
-            self._blocks[-1][target.name] = target.type
+        if not (target.name not in self._defined):
+            raise self._wrong(f"{target.name!r} is defined twice", span)
+        self._defined.add(target.name)
+        self._visible[target.name] = target.type
 
-    def _find(self, name: str) -> Type | None:
-        return next((block[name] for block in reversed(self._blocks) if name in block), None)
-
-    def _expr(self, expr: Expr, inside: bool = False) -> None:
+    def _expr(self, expr: Expr, inside: bool) -> None:
         for operand in walk.operands(expr):
             self._expr(operand, inside=True)
-        self._require(expr.type != UNKNOWN, f"an expression has no type: {type(expr).__name__}", expr.span)
         match expr:
             case Var(name=name, type=type_):
-                found = self._find(name)
-                self._require(found is not None, f"{name!r} is not defined", expr.span)
-                self._require(found == type_, f"{name!r} is {found}, used as {type_}", expr.span)
+                found = self._visible.get(name)
+                if not (found is not None):
+                    raise self._wrong(f"{name!r} is not defined", expr.span)
+                if not (found == type_):
+                    raise self._wrong(f"{name!r} is {found}, used as {type_}", expr.span)
             case ExprTuple(items=items):
-                self._require(all(is_integer(item.type) for item in items), "an index is no integer", expr.span)
+                if not (all(is_integer(item.type) for item in items)):
+                    raise self._wrong("an index is no integer", expr.span)
             case Call():
                 self._call(expr, inside)
             case Invoke():
                 self._invoke(expr, inside)
+            case Const(type=type_):
+                if not (isinstance(type_, ScalarType)):
+                    raise self._wrong(f"a number is {type_}", expr.span)
 
     def _call(self, call: Call, inside: bool) -> None:
         try:
@@ -151,22 +211,26 @@ class _Verification:
             expected = op.infer(call.args, dict(call.attrs))
         except (KeyError, PyptoError) as error:
             raise VerificationFailed(f"in {self._function.name}: {error}", call.span) from error
-        self._require(same_type(expected, call.type), f"{call.op} gives {expected}, not {call.type}", call.span)
-        self._require(self._function.kind in op.kinds, f"{call.op} in a {self._function.kind.value}", call.span)
+        if not (same_type(expected, call.type)):
+            raise self._wrong(f"{call.op} gives {expected}, not {call.type}", call.span)
+        if self._function.kind not in op.kinds:
+            raise self._wrong(f"{call.op} in a {self._function.kind.value}", call.span)
         nested = inside and isinstance(call.type, (TileType, TensorType))
-        self._require(not (self._resolved and nested), f"{call.op} inside an expression", call.span)
+        if nested:
+            raise self._wrong(f"{call.op} inside an expression", call.span)
 
     def _invoke(self, call: Invoke, inside: bool) -> None:
         try:
             callee = self._program.function(call.function)
-            check_kinds(self._function, callee, call)
+            check_kinds(self._function.name, self._function.kind, callee, call)
             expected = result_type(callee, check_arguments(callee, call))
         except (KeyError, PyptoError) as error:
             raise VerificationFailed(f"in {self._function.name}: {error}", call.span) from error
         alike = [expected, call.type] if not isinstance(expected, TupleType) else [NoneType(), NoneType()]
-        self._require(same_type(alike[0], alike[1]), f"{call.function} gives {expected}, not {call.type}", call.span)
-        self._require(not (self._resolved and inside), f"a call of {call.function} inside an expression", call.span)
+        if not (same_type(alike[0], alike[1])):
+            raise self._wrong(f"{call.function} gives {expected}, not {call.type}", call.span)
+        if inside:
+            raise self._wrong(f"a call of {call.function} inside an expression", call.span)
 
-    def _require(self, condition: bool, problem: str, span: Span) -> None:
-        if not condition:
-            raise VerificationFailed(f"in {self._function.name}: {problem}", span)
+    def _wrong(self, problem: str, span: Span) -> VerificationFailed:
+        return VerificationFailed(f"in {self._function.name}: {problem}", span)

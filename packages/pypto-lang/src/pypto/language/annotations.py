@@ -9,7 +9,7 @@ from enum import Enum
 from pypto.errors import SignatureError, TypeMismatch
 from pypto.ir.dtypes import INDEX, DType
 from pypto.ir.nodes import ANY_DIM, Dim, DimVar, Direction, ScalarType, TensorType, TileType
-from pypto.parser.source import caller_span
+from pypto.source.files import caller_span
 
 _MAX_DIMS = 5
 

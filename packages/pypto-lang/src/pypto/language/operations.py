@@ -8,7 +8,7 @@ from typing import NoReturn
 from pypto.errors import SyntaxUnsupported, UnknownOp
 from pypto.ops import spelled
 from pypto.ops.registry import Op, all_ops, did_you_mean
-from pypto.parser.source import caller_span
+from pypto.source.files import caller_span
 
 
 class Operation:
@@ -66,10 +66,16 @@ RANGE = _marker(
     "`for i in pl.range(stop)`, `pl.range(start, stop)` or `pl.range(start, stop, step)`: a loop of the program.\n\n"
     "The bounds are index expressions, evaluated once, before the loop.",
 )
-MIN = _marker("min", "a b", "The smaller of two numbers (not tiles: that is pl.minimum).")
-MAX = _marker("max", "a b", "The larger of two numbers (not tiles: that is pl.maximum).")
+MIN = _marker("min", "a b", "The smaller of two numbers, or with axis= of each row (1) or column (0) of a tile.")
+MAX = _marker("max", "a b", "The larger of two numbers, or with axis= of each row (1) or column (0) of a tile.")
+SUM = _marker("sum", "tile axis", "The sum of each row (axis=1) or column (axis=0) of a tile.")
+STATIC_PRINT = _marker(
+    "static_print", "values", "Prints what is known while the program is built, and types of the rest."
+)
+STATIC_ASSERT = _marker("static_assert", "condition message", "An error while the program is built, unless it holds.")
 
-_OPERATIONS: dict[str, Operation] = {"range": RANGE, "min": MIN, "max": MAX}
+_MARKERS = (RANGE, MIN, MAX, SUM, STATIC_PRINT, STATIC_ASSERT)
+_OPERATIONS: dict[str, Operation] = {marker.__name__: marker for marker in _MARKERS}
 
 
 def find(name: str) -> Operation | None:
@@ -81,7 +87,7 @@ def find(name: str) -> Operation | None:
 
 def names() -> list[str]:
     """Every name that ``find`` finds."""
-    return sorted({"range", "min", "max"} | {op.spelling for op in all_ops()})
+    return sorted({marker.__name__ for marker in _MARKERS} | {op.spelling for op in all_ops()})
 
 
 def unknown(name: str, known: list[str]) -> UnknownOp:

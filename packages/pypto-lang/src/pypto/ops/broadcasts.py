@@ -6,10 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 from pypto.errors import TypeMismatch
-from pypto.ir.nodes import Expr, TileType
+from pypto.ir.nodes import Call, Expr, Fill, TileType
 from pypto.ops.elementwise import call_of, divide, ufunc
 from pypto.ops.registry import Op, OpParam, Takes, register
-from pypto.ops.rules import Attrs, check_dtype, is_number, same_valid, tile_of
+from pypto.ops.rules import Attrs, check_dtype, is_number, region_of, same_valid, tile_of
 
 
 def _expand(name: str, numpy: Callable[..., Any], by_row: bool, doc: str) -> None:
@@ -20,9 +20,18 @@ def _expand(name: str, numpy: Callable[..., Any], by_row: bool, doc: str) -> Non
         if vector.shape != shape or vector.dtype != tile.dtype:
             expected = TileType(shape, tile.dtype)
             raise TypeMismatch(f"pl.{name}: expected {expected} to repeat over {tile}, found {vector}", args[1].span)
-        need = (tile.valid[0], 1) if by_row else (1, tile.valid[1])
-        same_valid(name, need, vector.valid, args[1])
-        return tile
+        mine, its = region_of(tile), region_of(vector)
+        if by_row:
+            rows, _ = same_valid(name, (mine[0], 1), (its[0], 1), args[1])
+            valid = (rows, tile.valid[1])
+        else:
+            _, columns = same_valid(name, (1, mine[1]), (1, its[1]), args[1])
+            valid = (tile.valid[0], columns)
+        return TileType(tile.shape, tile.dtype, tile.valid if tile.fill is Fill.NO else valid)
+
+    def regions(call: Call, position: int) -> tuple[tuple[int, int] | None, tuple[int, int] | None]:
+        other = 1 - position
+        return ((other, 0), None) if by_row else (None, (other, 1))
 
     register(
         Op(
@@ -32,6 +41,8 @@ def _expand(name: str, numpy: Callable[..., Any], by_row: bool, doc: str) -> Non
             numpy=numpy,
             cpp=call_of(name),
             doc=doc,
+            regions=regions,
+            rounded=name.endswith("div"),
             in_place=(0,),
         )
     )

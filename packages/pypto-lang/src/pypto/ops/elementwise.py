@@ -56,25 +56,81 @@ def _binary(
         return tile_of(lhs)
 
     params = (OpParam("lhs", Takes.TILE), OpParam("rhs", Takes.TILE_OR_SCALAR))
-    register(Op(name=f"tile.{name}", params=params, infer=infer, numpy=numpy, cpp=call_of(name), doc=doc))
+    register(
+        Op(
+            name=f"tile.{name}",
+            params=params,
+            infer=infer,
+            numpy=numpy,
+            cpp=call_of(name),
+            doc=doc,
+            regions=of_the_other,
+            may_fail=name == "div",
+            rounded=name == "div",
+        )
+    )
 
 
-def _unary(
+def of_the_other(call: Call, position: int) -> tuple[tuple[int, int] | None, tuple[int, int] | None]:
+    """The region of the other operand, where that is a tile."""
+    other = 1 - position
+    if len(call.args) < 2 or not isinstance(call.args[other].type, TileType):
+        return None, None
+    return (other, 0), (other, 1)
+
+
+def unary(
     name: str,
     numpy: Callable[..., Any],
     doc: str,
     allowed: Callable[[DType], bool] = is_number,
     wanted: str = "numbers",
+    *,
+    scalar: str = "",
+    rounded: bool = False,
 ) -> None:
+    """Register an operation on each element of one tile.
+
+    Args:
+        numpy: its meaning on arrays.
+        doc: for the reference page; the first sentence is the summary.
+        allowed: the dtypes it takes, which ``wanted`` names in errors.
+        scalar: C++ of ``x``, one element (a float where the dtype is a float), for what the tile library lacks.
+        rounded: what it gives of floats may differ from numpy in the last bits.
+    """
+
     def infer(args: tuple[Expr, ...], attrs: Attrs) -> TileType:
         check_dtype(name, args[0], allowed, wanted)
         return tile_of(args[0])
 
-    params = (OpParam("tile", Takes.TILE),)
-    register(Op(name=f"tile.{name}", params=params, infer=infer, numpy=numpy, cpp=call_of(name), doc=doc))
+    helper = _HELPER.format(name=name, scalar=scalar) if scalar else ""
+    register(
+        Op(
+            name=f"tile.{name}",
+            params=(OpParam("tile", Takes.TILE),),
+            infer=infer,
+            numpy=numpy,
+            cpp=_call_of_helper(name) if scalar else call_of(name),
+            doc=doc,
+            rounded=rounded,
+            helper=helper,
+        )
+    )
 
 
-def _is_float(dtype: DType) -> bool:
+_HELPER = """\
+template <class T, int R, int C>
+void {name}_elements(simpler::tile::Tile<T, R, C> &out, const simpler::tile::Tile<T, R, C> &a) {{
+  simpler::tile::detail::map_tile(out, [](simpler::tile::detail::Value<T> x) {{ return {scalar}; }}, a);
+}}"""
+
+
+def _call_of_helper(name: str) -> Callable[[Call, list[str], str | None], str]:
+    return lambda call, args, out: f"{name}_elements({out}, {args[0]});"
+
+
+def is_float(dtype: DType) -> bool:
+    """True for floats."""
     return dtype.is_float
 
 
@@ -111,11 +167,11 @@ _binary(
 _binary("maximum", ufunc("maximum"), f"The larger of each pair of elements; NaN where either is. {_PAIR}")
 _binary("minimum", ufunc("minimum"), f"The smaller of each pair of elements; NaN where either is. {_PAIR}")
 
-_unary("neg", ufunc("negative"), "Minus each element. Also spelled `-tile`.", _is_signed, "signed numbers")
-_unary("abs", ufunc("abs"), "The absolute value of each element.")
-_unary("exp", ufunc("exp"), "e to the power of each element.", _is_float, "floats")
-_unary("log", ufunc("log"), "The natural logarithm of each element.", _is_float, "floats")
-_unary("sqrt", ufunc("sqrt"), "The square root of each element.", _is_float, "floats")
-_unary("rsqrt", _rsqrt, "One over the square root of each element.", _is_float, "floats")
-_unary("recip", _recip, "One over each element.", _is_float, "floats")
-_unary("relu", _relu, "Each element, or zero where it is negative.")
+unary("neg", ufunc("negative"), "Minus each element. Also spelled `-tile`.", _is_signed, "signed numbers")
+unary("abs", ufunc("abs"), "The absolute value of each element.")
+unary("exp", ufunc("exp"), "e to the power of each element.", is_float, "floats", rounded=True)
+unary("log", ufunc("log"), "The natural logarithm of each element.", is_float, "floats", rounded=True)
+unary("sqrt", ufunc("sqrt"), "The square root of each element.", is_float, "floats", rounded=True)
+unary("rsqrt", _rsqrt, "One over the square root of each element.", is_float, "floats", rounded=True)
+unary("recip", _recip, "One over each element.", is_float, "floats", rounded=True)
+unary("relu", _relu, "Each element, or zero where it is negative.")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import struct
 from collections.abc import Sequence
 from typing import Any
 
@@ -30,3 +32,16 @@ def slice_tensor(array: Any, shape: Sequence[int], offset: Sequence[int], where:
             raise OutOfBounds(f"{at}slice is not contiguous: dimension {axis} must be taken whole ({count} of {have})")
         several = several or count > 1
     return array[tuple(slice(begin, begin + count) for begin, count in zip(offset, shape, strict=True))]
+
+
+def wrapped(value: int) -> int:
+    """``value`` as 64 bits hold it, in two's complement."""
+    return (value + 2**63) % 2**64 - 2**63
+
+
+def single(value: float) -> float:
+    """``value`` rounded to the nearest float of 32 bits; infinite beyond the greatest."""
+    try:
+        return float(struct.unpack("f", struct.pack("f", value))[0])
+    except OverflowError:
+        return math.copysign(math.inf, value)

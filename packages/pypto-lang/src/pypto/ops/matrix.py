@@ -9,7 +9,7 @@ from pypto.ir.dtypes import FP32, INT8, INT16, INT32, UINT8, DType
 from pypto.ir.nodes import Call, Expr, TileType
 from pypto.ops.elementwise import call_of
 from pypto.ops.registry import Op, OpParam, Takes, register
-from pypto.ops.rules import Attrs, check_dtype, same_valid, tile_of
+from pypto.ops.rules import Attrs, check_dtype, region_of, same_valid, tile_of
 
 # What products of a dtype are summed in.
 _ACCUMULATOR = {INT8: INT32, UINT8: INT32, INT16: INT32, INT32: INT32}
@@ -30,7 +30,8 @@ def _product(name: str, a: Expr, b: Expr) -> TileType:
             f"pl.{name}: {lhs} times {rhs}: {lhs.shape[1]} columns on the left, {rhs.shape[0]} rows on the right",
             b.span,
         )
-    if None not in (lhs.valid[1], rhs.valid[0]) and lhs.valid[1] != rhs.valid[0]:
+    inner = (region_of(lhs)[1], region_of(rhs)[0])
+    if None not in inner and inner[0] != inner[1]:
         raise TypeMismatch(
             f"pl.{name}: {lhs.valid[1]} valid columns on the left, {rhs.valid[0]} valid rows on the right", b.span
         )
@@ -47,7 +48,15 @@ def _infer_matmul_acc(args: tuple[Expr, ...], attrs: Attrs) -> TileType:
     acc = tile_of(args[0])
     if acc != product:
         raise TypeMismatch(f"pl.matmul_acc: expected {product} to add the product to, found {acc}", args[0].span)
-    return TileType(acc.shape, acc.dtype, same_valid("matmul_acc", product.valid, acc.valid, args[0]))
+    return TileType(acc.shape, acc.dtype, same_valid("matmul_acc", product.valid, region_of(acc), args[0]))
+
+
+def _matmul_regions(call: Call, position: int) -> tuple[tuple[int, int] | None, tuple[int, int] | None]:
+    return (None, (1, 0)) if position == 0 else ((0, 1), None)
+
+
+def _matmul_acc_regions(call: Call, position: int) -> tuple[tuple[int, int] | None, tuple[int, int] | None]:
+    return (((1, 0), (2, 1)), ((0, 0), (2, 0)), ((1, 1), (0, 1)))[position]
 
 
 def _numpy_matmul(a: Any, b: Any) -> Any:
@@ -63,13 +72,13 @@ def _numpy_matmul_acc(acc: Any, a: Any, b: Any) -> Any:
 
 def _infer_transpose(args: tuple[Expr, ...], attrs: Attrs) -> TileType:
     tile = tile_of(args[0])
-    return TileType((tile.shape[1], tile.shape[0]), tile.dtype, (tile.valid[1], tile.valid[0]))
+    return TileType((tile.shape[1], tile.shape[0]), tile.dtype, (tile.valid[1], tile.valid[0]), tile.fill)
 
 
 def _infer_cast(args: tuple[Expr, ...], attrs: Attrs) -> TileType:
     tile, dtype = tile_of(args[0]), attrs["dtype"]
     assert isinstance(dtype, DType)
-    return TileType(tile.shape, dtype, tile.valid)
+    return TileType(tile.shape, dtype, tile.valid, tile.fill)
 
 
 def _numpy_cast(tile: Any, dtype: DType) -> Any:
@@ -100,6 +109,7 @@ register(
         doc="The matrix product `[M, K] @ [K, N]`. Floats are summed as FP32, integers as INT32, which is the result's "
         "dtype. As many columns of `a` must be valid as rows of `b`.",
         in_place=False,
+        regions=_matmul_regions,
         cube=True,
     )
 )
@@ -112,6 +122,7 @@ register(
         cpp=call_of("matmul_acc"),
         doc="`acc + a @ b`: a matrix product added to `acc`, which has the product's shape and dtype.",
         in_place=(0,),
+        regions=_matmul_acc_regions,
         cube=True,
     )
 )

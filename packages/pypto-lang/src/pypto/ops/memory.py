@@ -6,7 +6,7 @@ from typing import Any
 
 from pypto.errors import TypeMismatch
 from pypto.ir.dtypes import DType
-from pypto.ir.nodes import Call, Expr, ScalarType, TensorType, TileType
+from pypto.ir.nodes import Call, Expr, Fill, ScalarType, TensorType, TileType
 from pypto.ops.registry import Op, OpParam, Takes, register
 from pypto.ops.rules import Attrs, check_count, check_number, check_region, items_of, static, tensor_of, tile_of
 
@@ -89,7 +89,7 @@ def _infer_full(args: tuple[Expr, ...], attrs: Attrs) -> TileType:
     check_count("full", "extents", shapes, 2)
     check_number("full", dtype, value)
     shape = _shape(shapes)
-    return TileType(shape, dtype, shape)
+    return TileType(shape, dtype, shape, Fill.YES)
 
 
 def _numpy_full(shape: list[int], value: Any, dtype: DType) -> Any:
@@ -105,6 +105,7 @@ def _cpp_full(call: Call, args: list[str], out: str | None) -> str:
 register(
     Op(
         name="tile.load",
+        may_fail=True,
         params=(
             OpParam("tensor", Takes.TENSOR),
             OpParam("offsets", Takes.INDICES),
@@ -139,6 +140,17 @@ register(
         infer=_infer_full,
         numpy=_numpy_full,
         cpp=_cpp_full,
-        doc="A tile of `shape` whose every element is `value`.",
+        doc="A tile of `shape` whose every element is `value`. Beside a tile of which a part is valid, as much of it "
+        "is.",
+    )
+)
+register(
+    Op(
+        name="tile.copy",
+        params=(OpParam("tile", Takes.TILE),),
+        infer=lambda args, attrs: tile_of(args[0]),
+        numpy=lambda tile: tile.copy(),
+        cpp=lambda call, args, out: f"simpler::tile::copy({out}, {args[0]});",
+        doc="The same elements in another place. Programs need none; compilers do, where values go from turn to turn.",
     )
 )

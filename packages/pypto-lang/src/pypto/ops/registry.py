@@ -39,6 +39,7 @@ class OpParam:
 
 Infer = Callable[[tuple[Expr, ...], Mapping[str, object]], Type]
 Emit = Callable[[Call, list[str], str | None], str]
+Regions = Callable[[Call, int], tuple[tuple[int, int] | None, tuple[int, int] | None]]
 HostEmit = Callable[[Call, list[str]], str]
 
 KERNEL = frozenset({FunctionKind.INCORE})
@@ -69,6 +70,11 @@ class Op:
             positions.
         writes: position of the operand that it writes; its result is that operand.
         part_of: position of the operand that its result is a part of, without a copy. A tensor that is neither is new.
+        may_fail: it can end a run, so that it is not left out though nobody needs what it gives.
+        regions: ``regions(call, position)`` tells for the operand at a position which operand's region each of its two
+            dimensions takes, as (position, dimension), or None for its own. Without it, an operand keeps its region.
+        rounded: what it gives of floats is rounded, and may differ from numpy in the last bits.
+        helper: C++ that its ``cpp`` needs and the tile library lacks; written into a file that uses it, once.
         cube: it runs on a core's matrix unit: a kernel that uses it is placed on an AIC core, any other on an AIV core.
     """
 
@@ -85,6 +91,10 @@ class Op:
     cube: bool = False
     writes: int | None = None
     part_of: int | None = None
+    may_fail: bool = False
+    regions: Regions | None = None
+    rounded: bool = False
+    helper: str = ""
 
     def __post_init__(self) -> None:
         if not self.spelling:

@@ -16,6 +16,7 @@ from pypto.ir.nodes import (
     DimVar,
     Expr,
     ExprTuple,
+    Fill,
     ScalarType,
     TensorType,
     TileType,
@@ -61,11 +62,29 @@ def extent(expr: Expr) -> Dim:
 
 
 def same_tile(op: str, expected: Expr, found: Expr) -> TileType:
-    """The type both operands have. Raises TypeMismatch at ``found`` where they differ."""
+    """The type both operands have, and so their result. Raises TypeMismatch at ``found`` where they differ."""
     want, have = tile_of(expected), tile_of(found)
     if want != have:
         raise TypeMismatch(f"pl.{op}: expected {want}, as the first operand is, found {have}", found.span)
+    if want.fill is Fill.YES or have.fill is Fill.YES:
+        other = have if want.fill is Fill.YES else want
+        return TileType(want.shape, want.dtype, other.valid, fill_of(want, have))
+    if Fill.MAYBE in (want.fill, have.fill):
+        return TileType(want.shape, want.dtype, (None, None), fill_of(want, have))
     return TileType(want.shape, want.dtype, same_valid(op, want.valid, have.valid, found))
+
+
+def fill_of(*tiles: TileType) -> Fill:
+    """Whether what is computed element by element from ``tiles`` is one value everywhere."""
+    fills = [tile.fill for tile in tiles]
+    if Fill.NO in fills:
+        return Fill.NO
+    return Fill.MAYBE if Fill.MAYBE in fills else Fill.YES
+
+
+def region_of(tile: TileType) -> Valid:
+    """What is known of the region of a tile that something else must match: nothing where it takes that one's."""
+    return tile.valid if tile.fill is Fill.NO else (None, None)
 
 
 def same_valid(op: str, expected: Valid, found: Valid, at: Expr) -> Valid:

@@ -117,6 +117,7 @@ register(
 register(
     Op(
         name="tensor.slice",
+        may_fail=True,
         params=(OpParam("tensor", Takes.TENSOR), OpParam("shape", Takes.INDICES), OpParam("offset", Takes.INDICES)),
         infer=_infer_slice,
         numpy=host.slice_tensor,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from pypto.errors import SignatureError, TypeMismatch
@@ -41,6 +42,8 @@ def bind(manifest: Manifest, args: Sequence[Any], kwargs: Mapping[str, Any], all
         SignatureError: too many or too few arguments, an unknown name, an output whose size nothing tells.
         TypeMismatch: an argument that is no array, or has another dtype or shape than the signature says.
     """
+    if (plain := _plain(manifest, args, kwargs, allocate)) is not None:
+        return plain
     given = _by_name(manifest, args, kwargs)
     sizes: dict[str, tuple[int, str]] = {}  # dynamic dimension → its size, and which argument says so
     values: dict[str, Any] = {}
@@ -60,6 +63,55 @@ def bind(manifest: Manifest, args: Sequence[Any], kwargs: Mapping[str, Any], all
     results = tuple(values[name] for name in manifest.results) if missing else None
     ordered = tuple(values[p.name] for p in manifest.parameters)
     return Bound(ordered, results[0] if results is not None and len(results) == 1 else results, kind)
+
+
+def _plain(manifest: Manifest, args: Sequence[Any], kwargs: Mapping[str, Any], allocate: Allocate) -> Bound | None:
+    """The most usual calls, without detours: by place, numpy arrays of the very types that are wanted.
+
+    None where any of that is not so; what is wrong then, if anything, is found by looking closely.
+    """
+    numpy = sys.modules.get("numpy")
+    if kwargs or numpy is None:
+        return None
+    missing = [p for p in manifest.parameters if p.direction == "Out"] if len(args) < len(manifest.parameters) else []
+    given = [p for p in manifest.parameters if p.direction != "Out"] if missing else manifest.parameters
+    if len(args) != len(given):
+        return None
+    sizes: dict[str, int] = {}
+    for parameter, value in zip(given, args, strict=True):
+        if type(value) is not numpy.ndarray or parameter.shape is None or value.dtype != _numpy_dtype(parameter.dtype):
+            return None
+        shape = value.shape
+        if shape != parameter.shape:
+            if len(shape) != len(parameter.shape):
+                return None
+            for dim, size in zip(parameter.shape, shape, strict=True):
+                if size != (dim if isinstance(dim, int) else sizes.setdefault(dim, size)):
+                    return None
+        flags = value.flags
+        if not flags.c_contiguous or not (flags.writeable or parameter.direction == "In"):
+            return None
+    if not missing:
+        return Bound(tuple(args), None, "numpy")
+    values = dict(zip((p.name for p in given), args, strict=True))
+    for parameter in missing:
+        assert parameter.shape is not None
+        if not all(isinstance(dim, int) or dim in sizes for dim in parameter.shape):
+            return None
+    for parameter in missing:
+        dims = tuple(dim if isinstance(dim, int) else sizes[dim] for dim in parameter.shape or ())
+        values[parameter.name] = allocate(dims, parameter.dtype, "numpy")
+    results = tuple(values[name] for name in manifest.results)
+    ordered = tuple(values[p.name] for p in manifest.parameters)
+    return Bound(ordered, results[0] if len(results) == 1 else results, "numpy")
+
+
+@cache
+def _numpy_dtype(name: str) -> Any:
+    """numpy's dtype of that name; None where it has none, which no array's equals."""
+    import numpy
+
+    return None if name == "bfloat16" else numpy.dtype(name)
 
 
 def made_up(manifest: Manifest) -> list[Any]:
@@ -119,13 +171,10 @@ def _scalar(manifest: Manifest, parameter: Parameter, value: Any) -> Any:
     number = value.item() if hasattr(value, "item") and getattr(value, "ndim", 1) == 0 else value
     wanted = float if "float" in parameter.dtype else int
     if not isinstance(number, (int, float) if wanted is float else int):
-        message = (
-            f"argument {parameter.name} of {signature(manifest)}: expected a number of type {parameter.dtype}, got"
-        )
-        raise TypeMismatch(f"{message} {type(value).__name__}", hint=_declared(manifest))
+        found = f": expected a number of type {parameter.dtype}, got {type(value).__name__}"
+        raise _mismatch(manifest, parameter, found)
     if wanted is int and not _fits(int(number), parameter.dtype):
-        message = f"argument {parameter.name} of {signature(manifest)}: {number} does not fit {parameter.dtype}"
-        raise TypeMismatch(message, hint=_declared(manifest))
+        raise _mismatch(manifest, parameter, f": {number} does not fit {parameter.dtype}")
     return wanted(number)
 
 
@@ -141,34 +190,38 @@ def _array(manifest: Manifest, parameter: Parameter, value: Any, sizes: dict[str
     from simpler import SimplerError
     from simpler.arguments.arrays import describe
 
-    where = f"argument {parameter.name} of {signature(manifest)}"
     try:
         info = describe(value)
     except SimplerError as error:
-        expected = str(parameter).partition(": ")[2]
-        raise TypeMismatch(f"{where}: expected {expected}: {error}", hint=_declared(manifest)) from error
-    found = f"{info.dtype.name.lower()}[{', '.join(map(str, info.shape))}]"
-    expected = f"expected {str(parameter).partition(': ')[2]}, got {found}"
+        wanted = str(parameter).partition(": ")[2]
+        raise _mismatch(manifest, parameter, f": expected {wanted}: {error}") from error
+    name = info.dtype.name.lower()
     assert parameter.shape is not None
-    if info.dtype.name.lower() != parameter.dtype or len(info.shape) != len(parameter.shape):
-        raise TypeMismatch(f"{where}: {expected}", hint=_declared(manifest))
-    for axis, (dim, size) in enumerate(zip(parameter.shape, info.shape, strict=True)):
+    fits = name == parameter.dtype and len(info.shape) == len(parameter.shape)
+    also = ""
+    for axis, (dim, size) in enumerate(zip(parameter.shape, info.shape, strict=False)):
         if isinstance(dim, int):
-            if dim != size:
-                raise TypeMismatch(f"{where}: {expected}", hint=_declared(manifest))
-        elif dim != ANY_DIMENSION:
-            known, source = sizes.setdefault(dim, (size, f"dimension {axis} of {parameter.name}"))
-            if known != size:
-                message = f"{where}: {expected}, where {dim} is {known} ({source})"
-                raise TypeMismatch(message, hint=_declared(manifest))
+            fits = fits and dim == size
+        elif fits and dim != ANY_DIMENSION:
+            known = sizes.setdefault(dim, (size, f"dimension {axis} of {parameter.name}"))
+            if known[0] != size:
+                fits, also = False, f", where {dim} is {known[0]} ({known[1]})"
+    if not fits:
+        wanted, found = str(parameter).partition(": ")[2], f"{name}[{', '.join(map(str, info.shape))}]"
+        raise _mismatch(manifest, parameter, f": expected {wanted}, got {found}{also}")
     if parameter.direction != "In" and not info.writable:
-        raise TypeMismatch(f"{where} is written, but the array is read-only", hint=f"pass {parameter.name}.copy()")
+        raise _mismatch(manifest, parameter, " is written, but the array is read-only", f"pass {parameter.name}.copy()")
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(value, torch.Tensor):
         return value.detach(), True
     import numpy as np
 
     return info.array if isinstance(info.array, np.ndarray) else np.asarray(info.array), False
+
+
+def _mismatch(manifest: Manifest, parameter: Parameter, what: str, hint: str | None = None) -> TypeMismatch:
+    where = f"argument {parameter.name} of {signature(manifest)}"
+    return TypeMismatch(where + what, hint=hint or _declared(manifest))
 
 
 def _resolved(manifest: Manifest, parameter: Parameter, sizes: Mapping[str, tuple[int, str]]) -> tuple[int, ...]:

@@ -37,7 +37,7 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True)
 class SubWorkerEntry:
-    """A SubWorker: what it takes, and and whose arrays: ``"torch"``, ``"numpy"``, or the ``"caller"``'s kind."""
+    """A SubWorker: what it takes, and whose arrays: ``"torch"``, ``"numpy"``, or the ``"caller"``'s kind."""
 
     name: str
     parameters: tuple[Parameter, ...]
@@ -57,6 +57,8 @@ class Manifest:
         results: names of the parameters a call without outputs returns, in order.
         chips: names of its chip orchestrations.
         sub_workers: its SubWorkers.
+        direct: where its host orchestrator does nothing but pass its arguments to one chip orchestration: the name of
+            that, and the sha256 of the orchestrator's module.
     """
 
     name: str
@@ -67,6 +69,7 @@ class Manifest:
     results: tuple[str, ...]
     chips: tuple[str, ...]
     sub_workers: tuple[SubWorkerEntry, ...]
+    direct: tuple[str, str] | None = None
 
     def to_json(self) -> str:
         """The text of ``program.json``."""
@@ -94,6 +97,7 @@ class Manifest:
                         SubWorkerEntry(sub["name"], _parameters(sub["parameters"]), sub["arrays"])
                         for sub in data["sub_workers"]
                     ),
+                    "direct": tuple(data["direct"]) if data.get("direct") else None,
                 }
             )
         except (KeyError, TypeError) as error:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import cloudpickle
-
 from pypto.runtime.manifest import Parameter, SubWorkerEntry
 from pypto.runtime.output_directory import HOST_ORCHESTRATION, OutputDirectory, sub_worker_module
 
@@ -25,7 +23,11 @@ def load_sub_worker(output: OutputDirectory, entry: SubWorkerEntry, kind: str) -
     """
     path = sub_worker_module(entry.name)
     pickled = path.removesuffix(".py") + ".pkl"
-    captured = cloudpickle.loads(output.read(pickled)) if pickled in output.files else {}
+    captured: dict[str, Any] = {}
+    if pickled in output.files:
+        import cloudpickle
+
+        captured = cloudpickle.loads(output.read(pickled))
     return as_task(_load(output, path, captured)[entry.name], entry.parameters, kind)
 
 

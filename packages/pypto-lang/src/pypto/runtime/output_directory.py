@@ -64,6 +64,14 @@ class OutputDirectory:
         except KeyError:
             raise OutputDirectoryError(f"{self.path / name} is missing", hint="compile the program again") from None
 
+    @property
+    def direct(self) -> str | None:
+        """The chip orchestration that a call may run at once; None where the host orchestrator has more to do."""
+        if self.manifest.direct is None:
+            return None
+        name, sha256 = self.manifest.direct
+        return name if hashlib.sha256(self.read(HOST_ORCHESTRATION)).hexdigest() == sha256 else None
+
     @staticmethod
     def load(path: Path) -> OutputDirectory:
         """Read a directory that ``write`` wrote. Raises OutputDirectoryError where it holds no compiled program."""

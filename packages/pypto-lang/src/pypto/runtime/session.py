@@ -14,20 +14,25 @@ from pypto.runtime.output_directory import OutputDirectory
 
 if TYPE_CHECKING:
     from simpler import CallableHandle, Worker
-    from simpler_runtime import ChipCallable
+    from simpler_runtime import CallConfig, ChipCallable
 
-    Handles = Mapping[str, CallableHandle]
+
+def call_config(config: Mapping[str, Any]) -> CallConfig:
+    """How a program's chip tasks are run, by the fields of its DistributedConfig."""
+    from simpler_runtime import CallConfig
+
+    return CallConfig(block_dim=config["block_dim"], aicpu_thread_num=config["aicpu_thread_num"])
 
 
 class Calls:
     """What a generated host orchestrator submits.
 
     Attributes:
-        chip: chip orchestration → handle.
+        chip: chip orchestration → handle, or whatever else the orchestrator that submits it takes.
         sub: SubWorker → handle.
     """
 
-    def __init__(self, chip: Handles, sub: Handles, device_count: int) -> None:
+    def __init__(self, chip: Mapping[str, Any], sub: Mapping[str, Any], device_count: int) -> None:
         self.chip = chip
         self.sub = sub
         self._device_count = device_count
@@ -52,12 +57,11 @@ class Session:
 
     def __init__(self, output: OutputDirectory, chips: Mapping[str, ChipCallable]) -> None:
         import simpler
-        from simpler_runtime import CallConfig
 
         self._output = output
         self._manifest = manifest = output.manifest
         config = manifest.config
-        self._config = CallConfig(block_dim=config["block_dim"], aicpu_thread_num=config["aicpu_thread_num"])
+        self._config = call_config(config)
         self._orchestrate = load_host_orchestration(output)
         self.worker: Worker = simpler.Worker(
             level=3,

@@ -5,11 +5,12 @@ from __future__ import annotations
 import ast
 from types import FunctionType, GenericAlias
 
+from pypto.builder.static import evaluate
 from pypto.errors import SignatureError, SyntaxUnsupported
 from pypto.ir.nodes import (
-    UNKNOWN,
     Direction,
     FunctionKind,
+    NoneType,
     Param,
     ScalarType,
     Span,
@@ -18,9 +19,10 @@ from pypto.ir.nodes import (
     Type,
 )
 from pypto.language.annotations import Directed
-from pypto.parser.namespace import AnnotationNames, Namespace
-from pypto.parser.source import Source
-from pypto.parser.static import evaluate
+from pypto.source.files import Source
+from pypto.source.namespace import AnnotationNames, Namespace
+
+UNDECLARED = NoneType()  # the type of a parameter that has no annotation, until it is inferred
 
 # Orchestrators may leave annotations out: they take them from what they call.
 _INFERRED = (FunctionKind.CHIP_ORCHESTRATION, FunctionKind.HOST_ORCHESTRATION)
@@ -97,7 +99,7 @@ class Signatures:
         name_span = Span(span.file, span.line, span.column, span.line, span.column + len(argument.arg), span.text)
         if argument.annotation is None:
             if self._kind in _INFERRED:
-                return Param(argument.arg, UNKNOWN, Direction.IN, name_span)
+                return Param(argument.arg, UNDECLARED, Direction.IN, name_span)
             raise SignatureError(
                 f"parameter {argument.arg!r} of {self._kind.value} {self._node.name} needs a type", name_span, _EXAMPLE
             )

@@ -42,6 +42,10 @@ class Namespace:
                 return names[name]
         return MISSING
 
+    def is_of(self, function: FunctionType) -> bool:
+        """True where these are the names that ``function`` sees."""
+        return self._function.__code__ is function.__code__
+
     def names(self) -> Iterator[str]:
         """Every name there is, to suggest one."""
         yield from self._function.__code__.co_freevars

@@ -15,18 +15,18 @@ from types import FunctionType, ModuleType
 from pypto.errors import SyntaxUnsupported, UnboundVariable
 from pypto.ir.nodes import Function, Program, Span, SubWorkerSource
 from pypto.ops.registry import did_you_mean
-from pypto.parser.namespace import MISSING, Namespace
-from pypto.parser.source import Source
+from pypto.source.files import Source
+from pypto.source.namespace import MISSING, Namespace
 
 
-def sub_worker_source(function: FunctionType, node: ast.FunctionDef, source: Source) -> SubWorkerSource:
+def sub_worker_source(function: FunctionType, node: ast.FunctionDef, source: Source, name: str) -> SubWorkerSource:
     """The Python of a SubWorker, as a function of its own: no decorator, annotations or ``self``.
 
     Raises SyntaxUnsupported where it uses ``self`` or is a generator.
     """
     self_name = node.args.args[0].arg if node.args.args else node.args.posonlyargs[0].arg
     _check(node, source, self_name)
-    text = _standalone(node, source)
+    text = _standalone(node, source, name)
     free = tuple((name, _first_use(node, source, name)) for name in sorted(_free_names(text, source, node)))
     return SubWorkerSource(text, free=free, function=function)
 
@@ -100,10 +100,10 @@ def _own_nodes(node: ast.AST) -> Iterator[ast.AST]:
             yield from _own_nodes(child)
 
 
-def _standalone(node: ast.FunctionDef, source: Source) -> str:
+def _standalone(node: ast.FunctionDef, source: Source, name: str) -> str:
     """``def name(params):`` and the body as it is written, comments included."""
     arguments = [a.arg for a in (*node.args.posonlyargs, *node.args.args)[1:]]
-    head = f"def {node.name}({', '.join(arguments)}):\n"
+    head = f"def {name}({', '.join(arguments)}):\n"
     wanted = [ast.dump(statement) for statement in node.body]
     first, last = node.body[0].lineno, node.body[-1].end_lineno or node.body[-1].lineno
     while source.line(first - 1).strip()[:1] in ("", "#"):  # comments before the first statement
@@ -119,7 +119,7 @@ def _standalone(node: ast.FunctionDef, source: Source) -> str:
         if isinstance(parsed, ast.FunctionDef) and [ast.dump(statement) for statement in parsed.body] == wanted:
             return text
     bare = ast.arguments([], [ast.arg(name) for name in arguments], None, [], [], None, [])
-    function = ast.FunctionDef(name=node.name, args=bare, body=node.body, decorator_list=[], lineno=1)
+    function = ast.FunctionDef(name=name, args=bare, body=node.body, decorator_list=[], lineno=1)
     return ast.unparse(function) + "\n"
 
 

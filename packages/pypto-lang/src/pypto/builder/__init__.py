@@ -1,0 +1,1 @@
+"""From Python source to IR: one builder that types, folds, inlines and gives every value one variable."""

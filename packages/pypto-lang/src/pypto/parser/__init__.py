@@ -1,1 +1,0 @@
-"""From Python source to IR."""
