@@ -15,11 +15,11 @@ namespace simpler {
 namespace {
 
 ChipCallable callable(const std::string &kernel = "add_kernel", const std::string &orchestration = "add_orchestration",
-                      int32_t scalar_count = 0) {
+                      int32_t scalar_count = 0, TensorArgType output = TensorArgType::OUT) {
   return ChipCallable::build({kernel + "_callable",
                               object(orchestration),
                               "orchestrate",
-                              {TensorArgType::IN, TensorArgType::IN, TensorArgType::OUT},
+                              {TensorArgType::IN, TensorArgType::IN, output},
                               scalar_count,
                               {{0, kernel, CoreType::AIV, object(kernel), "kernel"}}});
 }
@@ -41,16 +41,20 @@ struct Args {
   }
 };
 
-class OnEveryPlatform : public ::testing::TestWithParam<std::string> {
+class OnEveryPlatform : public ::testing::TestWithParam<std::tuple<std::string, std::string>> {
 protected:
-  OnEveryPlatform() : worker({.platform = GetParam()}) { worker.init(); }
+  OnEveryPlatform() : worker({.platform = std::get<0>(GetParam()), .runtime = std::get<1>(GetParam())}) {
+    worker.init();
+  }
   ChipWorker worker;
   std::vector<float> a = {1, 2, 3, 4}, b = {10, 20, 30, 40}, c = {-1, -1, -1, -1};
   Args args{{tensor(a.data(), {4}), tensor(b.data(), {4}), tensor(c.data(), {4})}, {}};
 };
 
-INSTANTIATE_TEST_SUITE_P(Platforms, OnEveryPlatform, ::testing::Values("a2a3sim", "a5sim", "cpu"),
-                         [](const auto &info) { return info.param; });
+INSTANTIATE_TEST_SUITE_P(Platforms, OnEveryPlatform,
+                         ::testing::Combine(::testing::Values("a2a3sim", "a5sim", "cpu"),
+                                            ::testing::Values(HOST_BUILD_GRAPH, TENSORMAP_AND_RINGBUFFER)),
+                         [](const auto &info) { return std::get<0>(info.param) + "_" + std::get<1>(info.param); });
 
 TEST_P(OnEveryPlatform, RunsAPreparedCallableAgainAndAgain) {
   worker.prepare_callable(0, callable());
@@ -71,12 +75,12 @@ TEST_P(OnEveryPlatform, RunsAGraphWithTensorsOfItsOwn) {
     expected[i] = x[i] + 5 * y[i];
   Args chain{{tensor(x.data(), {rows, columns}), tensor(y.data(), {rows, columns}), tensor(z.data(), {rows, columns})},
              {5}};
-  worker.run_prepared(1, chain.view(), {.block_dim = 2});
+  worker.run_prepared(1, chain.view(), {.clusters = 2});
   EXPECT_EQ(z, expected);
 }
 
 TEST_P(OnEveryPlatform, WhatAKernelDoesNotWriteKeepsItsBytes) {
-  worker.prepare_callable(0, callable());
+  worker.prepare_callable(0, callable("add_kernel", "add_orchestration", 0, TensorArgType::OUTPUT_EXISTING));
   args.tensors[0] = tensor(a.data(), {2}); // it writes as many elements as this one has
   worker.run_prepared(0, args.view(), {});
   EXPECT_EQ(c, (std::vector<float>{11, 22, -1, -1}));
@@ -141,7 +145,7 @@ TEST_P(OnEveryPlatform, AFailedKernelIsNamedAndTheWorkerStaysUsable) {
     EXPECT_EQ(e.task, 0);
     EXPECT_EQ(e.message, "model.py:12: value 42 is too large");
   }
-  if (GetParam() != "cpu") {
+  if (std::get<0>(GetParam()) != "cpu") {
     EXPECT_EQ(c[0], -1) << "nothing of a failed run reaches the host";
   }
   worker.run_prepared(1, args.view(), {});
@@ -219,12 +223,15 @@ TEST(ChipWorker, ConfigsBeyondThePlatformAreNamed) {
   const auto error = [&](CallConfig config) {
     return message_of<CallConfigError>([&] { worker.run_prepared(0, args.view(), config); });
   };
-  expect_mentions(error({.block_dim = 25}), {"block_dim is 25", "a2a3sim", "24 clusters"});
+  expect_mentions(error({.clusters = 25}), {"clusters is 25", "a2a3sim", "24 clusters"});
   expect_mentions(error({.block_dim = -1}), {"block_dim is -1"});
+  expect_mentions(error({.clusters = -1}), {"clusters is -1"});
+  expect_mentions(error({.heap_ring_nbytes = uint64_t{1} << 40}), {"heap_ring_nbytes is 1099511627776", "1073741824"});
+  expect_mentions(error({.task_ring_slots = 2000}), {"task_ring_slots is 2000", "1024"});
   expect_mentions(error({.aicpu_thread_num = 5}), {"aicpu_thread_num is 5", "1 to 4"});
   expect_mentions(error({.aicpu_thread_num = 0}), {"aicpu_thread_num is 0"});
   expect_mentions(error({.enable_pmu = 2}), {"enable_pmu is 2", "a2a3sim", "does not"});
-  EXPECT_NO_THROW(worker.run_prepared(0, args.view(), {.block_dim = 24, .aicpu_thread_num = 4}));
+  EXPECT_NO_THROW(worker.run_prepared(0, args.view(), {.block_dim = 1000, .aicpu_thread_num = 4, .clusters = 24}));
 }
 
 TEST(ChipWorker, CountsOneLoadForEachDistinctOrchestration) {
@@ -286,7 +293,7 @@ TEST(ChipWorker, UnknownPlatformsAndRuntimesListThoseThatWork) {
   expect_mentions(error("a4", "tensormap_and_ringbuffer"), {"'a4'", "a2a3sim", "a5sim", "cpu"});
   expect_mentions(error("a2a3", "tensormap_and_ringbuffer"), {"hardware", "a2a3sim"});
   expect_mentions(error("a5", "tensormap_and_ringbuffer"), {"hardware", "a5sim"});
-  expect_mentions(error("a2a3sim", "host_build_graph"), {"'host_build_graph'", "tensormap_and_ringbuffer"});
+  expect_mentions(error("a2a3sim", "ring"), {"'ring'", "host_build_graph", "tensormap_and_ringbuffer"});
 }
 
 TEST(ChipWorker, SaysThatItMustBeOpened) {

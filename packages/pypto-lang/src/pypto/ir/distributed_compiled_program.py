@@ -30,7 +30,7 @@ class DistributedConfig:
         device_ids: the chips; ``device=`` of a call in a host orchestrator is an index into this list.
         num_sub_workers: processes for SubWorkers.
         runtime: how a chip builds its graph.
-        block_dim: cores a kernel is launched on.
+        block_dim: blocks of an SPMD launch that names no number.
         aicpu_thread_num: AICPU threads of a chip.
 
     Raises ConfigError for a value of the wrong type or out of range.
