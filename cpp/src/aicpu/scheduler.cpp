@@ -83,7 +83,7 @@ void Scheduler::begin(const ExecutorRun &run) {
     // The core that was used last comes first again: its local memory is warm.
     for (uint32_t i = owned_[type] ? 0 : used_[type]; i-- > 0;)
       idle_[type].push_back(i);
-    idle_count_[type].store(static_cast<uint32_t>(idle_[type].size()), std::memory_order_relaxed);
+    idle_count_[type].store(owned_[type] ? 1 : static_cast<uint32_t>(idle_[type].size()), std::memory_order_relaxed);
   }
   for (uint32_t i = 0; i < max_threads_; ++i)
     lanes_[i].finished.store(0, std::memory_order_relaxed);
@@ -522,7 +522,7 @@ bool Scheduler::anything_to_take(const Lane &lane) const {
     if (other.size() <= (leave_one ? size_t{1} : size_t{0}))
       continue;
     for (uint32_t type = 0; type < CORE_TYPE_COUNT; ++type)
-      if (other.ready[type].size() != 0 && (owned_[type] || idle_count_[type].load(std::memory_order_relaxed) != 0))
+      if (other.ready[type].size() != 0 && idle_count_[type].load(std::memory_order_relaxed) != 0)
         return true;
   }
   return false;

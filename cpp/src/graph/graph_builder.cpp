@@ -111,18 +111,35 @@ void GraphBuilder::fail_orchestration(std::string message) {
 
 void GraphBuilder::find_arguments(const TaskArgsView &args) {
   arguments_.clear();
+  argument_begins_.clear();
   for (int32_t i = 0; i < args.tensor_count; ++i)
     if (const uint64_t nbytes = nbytes_of(args.tensors[i]); nbytes != 0)
-      arguments_.push_back({args.tensors[i].data, args.tensors[i].data + nbytes});
+      arguments_.push_back({args.tensors[i].data, args.tensors[i].data + nbytes, static_cast<uint32_t>(i)});
   std::sort(arguments_.begin(), arguments_.end(), [](const auto &a, const auto &b) { return a.begin < b.begin; });
   size_t count = 0;
-  for (const DeviceRange range : arguments_) {
-    if (count != 0 && range.begin < arguments_[count - 1].end)
+  for (const Argument range : arguments_) {
+    if (count != 0 && range.begin < arguments_[count - 1].end) {
       arguments_[count - 1].end = std::max(arguments_[count - 1].end, range.end);
-    else
+      arguments_[count - 1].index = std::min(arguments_[count - 1].index, range.index);
+    } else {
       arguments_[count++] = range;
+    }
   }
   arguments_.resize(count);
+  // So far the index is that of its first tensor; from now on it counts those that there are.
+  for (int32_t i = 0; i < args.tensor_count; ++i)
+    for (Argument &range : arguments_)
+      if (range.index == static_cast<uint32_t>(i)) {
+        range.index = static_cast<uint32_t>(argument_begins_.size());
+        argument_begins_.push_back(range.begin);
+        break;
+      }
+}
+
+uint32_t GraphBuilder::argument_with(uint64_t address) const {
+  const auto next = std::upper_bound(arguments_.begin(), arguments_.end(), address,
+                                     [](uint64_t at, const Argument &range) { return at < range.begin; });
+  return std::prev(next)->index;
 }
 
 ContinuousTensor GraphBuilder::alloc_tensor(DataType dtype, const int64_t *shape, uint32_t ndims) {
@@ -327,7 +344,7 @@ void GraphBuilder::fill(const Task &task, TaskSlot &slot) {
 template <class Refuse> GraphBuilder::Buffer GraphBuilder::buffer_of(uint64_t begin, uint64_t nbytes, Refuse &&refuse) {
   for (uint32_t i = 0; i < arguments_.size(); ++i)
     if (begin >= arguments_[i].begin && begin <= arguments_[i].end && nbytes <= arguments_[i].end - begin)
-      return {arguments_[i].begin, nullptr, i};
+      return {arguments_[i].begin, nullptr, arguments_[i].index};
   if (HeapRing *ring = ring_with(begin)) {
     HeapRing::Block *block = ring->find(begin);
     if (block == nullptr || !block->open)

@@ -51,7 +51,7 @@ protected:
     static constexpr uint32_t NO_ARGUMENT = ~0U;
     uint64_t begin;
     HeapRing::Block *block = nullptr;
-    uint32_t argument = NO_ARGUMENT; // index in arguments()
+    uint32_t argument = NO_ARGUMENT; // index of its beginning in argument_begins()
   };
 
   // A slot for the next task, with its id set.
@@ -74,7 +74,10 @@ protected:
   Executor &executor() { return executor_; }
   const Executor &executor() const { return executor_; }
   uint64_t submitted() const { return submitted_; }
-  const std::vector<DeviceRange> &arguments() const { return arguments_; }
+  // Where the arguments are: unions of those that overlap, in the order in which the call names them.
+  const std::vector<uint64_t> &argument_begins() const { return argument_begins_; }
+  // Which of them an address inside an argument lies in.
+  uint32_t argument_with(uint64_t address) const;
 
   uint64_t built_ = 0, replayed_ = 0;
 
@@ -123,7 +126,12 @@ private:
   uint64_t submitted_ = 0, scopes_entered_ = 0;
   bool untracked_ = false; // tasks of manual scopes were submitted
   std::vector<OpenScope> scopes_;
-  std::vector<DeviceRange> arguments_; // unions of overlapping ones, sorted
+  struct Argument {
+    uint64_t begin, end;
+    uint32_t index; // in argument_begins_
+  };
+  std::vector<Argument> arguments_; // sorted by address
+  std::vector<uint64_t> argument_begins_;
   std::vector<TaskId> producers_;      // of the task being submitted
   ContinuousTensor created_[MAX_TASK_TENSORS];
 };

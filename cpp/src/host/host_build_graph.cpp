@@ -1,7 +1,5 @@
 #include "host/host_build_graph.h"
 
-#include <algorithm>
-
 namespace simpler {
 
 void HostBuildGraph::run(const GraphRequest &request) {
@@ -41,8 +39,7 @@ void HostBuildGraph::run(const GraphRequest &request) {
 void HostBuildGraph::record(const GraphRequest &request) {
   graph_ = std::make_unique<RecordedGraph>();
   graph_->parts.emplace_back();
-  for (const DeviceRange &argument : arguments())
-    graph_->arguments.push_back(argument.begin);
+  graph_->arguments = argument_begins();
   keep_ = true;
   build(request);
   if (executor().failed())
@@ -65,13 +62,11 @@ std::vector<uint64_t> HostBuildGraph::key_of(const GraphRequest &request) const 
     const ContinuousTensor &t = args.tensors[i];
     key.push_back(uint64_t{t.ndims} << 16 | uint64_t{t.dtype} << 8 | t.child_memory);
     key.insert(key.end(), t.shapes, t.shapes + t.ndims);
-    const auto next = std::upper_bound(arguments().begin(), arguments().end(), t.data,
-                                       [](uint64_t at, const DeviceRange &range) { return at < range.begin; });
     if (nbytes_of(t) == 0)
       continue;
-    const auto range = std::prev(next);
-    key.push_back(static_cast<uint64_t>(range - arguments().begin()));
-    key.push_back(t.data - range->begin);
+    const uint32_t argument = argument_with(t.data);
+    key.push_back(argument);
+    key.push_back(t.data - argument_begins()[argument]);
   }
   key.insert(key.end(), args.scalars, args.scalars + args.scalar_count);
   return key;
@@ -81,11 +76,11 @@ std::vector<uint64_t> HostBuildGraph::key_of(const GraphRequest &request) const 
 void HostBuildGraph::move_arguments(RecordedGraph &graph) const {
   std::vector<uint64_t> distances;
   bool moved = false;
-  for (size_t i = 0; i < arguments().size(); ++i) {
-    distances.push_back(arguments()[i].begin - graph.arguments[i]);
+  for (size_t i = 0; i < graph.arguments.size(); ++i) {
+    distances.push_back(argument_begins()[i] - graph.arguments[i]);
     moved = moved || distances.back() != 0;
-    graph.arguments[i] = arguments()[i].begin;
   }
+  graph.arguments = argument_begins();
   if (!moved)
     return;
   for (const RecordedGraph::Use &use : graph.uses) {
