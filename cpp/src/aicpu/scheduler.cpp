@@ -21,6 +21,8 @@ constexpr int LAST_LOOKS = 100;
 // How long a thread without work looks for some before it sleeps: about as long as waking it would take.
 constexpr int SPINS = 500;
 constexpr uint64_t SUBMITS_A_CHECK = 64;
+// With fewer tasks that are ready, the thread that builds is left alone: taking them costs it more than running them.
+constexpr size_t FEW = 32;
 // How many slots a builder that found none waits for, if it can help.
 constexpr uint64_t MOST_FREED = 64;
 
@@ -267,13 +269,13 @@ template <class Done> void Scheduler::sleep_as_caller(const Done &over, Awaits a
   caller_awaits_.store(Awaits::NOTHING);
 }
 
-// The next task for this thread, with a core. `lone`: also one that is ready alone while the caller builds.
-Scheduler::Work Scheduler::take(Lane &lane, bool lone) {
+// The next task for this thread, with a core. `few`: also those that are left to the caller while it builds.
+Scheduler::Work Scheduler::take(Lane &lane, bool few) {
   if (const Work own = take_from(lane, lane))
     return own;
   for (uint32_t i = 1; i < max_threads_; ++i) {
     Lane &victim = lanes_[(lane.index + i) % max_threads_];
-    if (victim.index == 0 && !lone && victim.size() < 2 && building_.load(std::memory_order_relaxed))
+    if (victim.index == 0 && !few && victim.size() < FEW && building_.load(std::memory_order_relaxed))
       continue;
     if (const Work stolen = take_from(lane, victim))
       return stolen;
@@ -447,22 +449,22 @@ void Scheduler::start_thread(const Lock &) {
 }
 
 void Scheduler::work(Lane &lane) {
-  for (bool lone = false; sleep(lane, lone);) {
+  for (bool few = false; sleep(lane, few);) {
     for (int spins = 0; spins < SPINS; ++spins) {
-      if (!lone && !anything_to_take(lane)) {
+      if (!few && !anything_to_take(lane)) {
         SpinLock::pause();
         continue;
       }
       lane.busy.store(true);
       Work next;
-      while (!failed() && (next || (next = take(lane, lone)))) {
+      while (!failed() && (next || (next = take(lane, few)))) {
         next = continue_with(lane, execute(lane, next));
-        lone = false;
+        few = false;
         spins = 0;
       }
       if (next) // the run has failed: nobody will ask for it
         release(next.slot->core_type, next.core);
-      lone = false;
+      few = false;
       lane.busy.store(false);
       if (caller_awaits_.load() != Awaits::NOTHING)
         wake_caller();
@@ -472,8 +474,8 @@ void Scheduler::work(Lane &lane) {
   }
 }
 
-// Sleeps until there may be something to do; `lone`: it is a task that is ready alone. False: it is time to end.
-bool Scheduler::sleep(Lane &lane, bool &lone) {
+// Sleeps until there may be something to do; `few`: what is left to the caller else. False: it is time to end.
+bool Scheduler::sleep(Lane &lane, bool &few) {
   Lock lock(mutex_);
   sleepers_.fetch_add(1);
   bool watching = false;
@@ -497,8 +499,8 @@ bool Scheduler::sleep(Lane &lane, bool &lone) {
     }
     looks = running_ ? 0 : looks + 1;
     work_.wait_for(lock, WATCH_INTERVAL);
-    if (running_ && !failed() && lone_task_waits(lane)) {
-      lone = true;
+    if (running_ && !failed() && few_tasks_wait(lane)) {
+      few = true;
       break;
     }
   }
@@ -518,8 +520,8 @@ bool Scheduler::sleep(Lane &lane, bool &lone) {
 bool Scheduler::anything_to_take(const Lane &lane) const {
   for (uint32_t i = 0; i < max_threads_; ++i) {
     const Lane &other = lanes_[i];
-    const bool leave_one = i == 0 && lane.index != 0 && building_.load(std::memory_order_relaxed);
-    if (other.size() <= (leave_one ? size_t{1} : size_t{0}))
+    const bool left_alone = i == 0 && lane.index != 0 && building_.load(std::memory_order_relaxed);
+    if (other.size() < (left_alone ? FEW : 1))
       continue;
     for (uint32_t type = 0; type < CORE_TYPE_COUNT; ++type)
       if (other.ready[type].size() != 0 && idle_count_[type].load(std::memory_order_relaxed) != 0)
@@ -528,8 +530,8 @@ bool Scheduler::anything_to_take(const Lane &lane) const {
   return false;
 }
 
-// True when the caller's task was there already at the last look, and nothing was taken since.
-bool Scheduler::lone_task_waits(Lane &lane) {
+// True when the caller had tasks at the last look already, and none was taken since.
+bool Scheduler::few_tasks_wait(Lane &lane) {
   const uint64_t taken = lanes_[0].ready[0].taken() + lanes_[0].ready[1].taken();
   const bool waits = lanes_[0].size() != 0 && taken == lane.seen_taken;
   lane.seen_taken = lanes_[0].size() != 0 ? taken : ~0ULL;

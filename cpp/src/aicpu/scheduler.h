@@ -66,7 +66,7 @@ private:
   enum class Awaits : uint8_t { NOTHING, ANY_TASK, THE_END };
 
   Lane &caller() { return lanes_[0]; }
-  Work take(Lane &lane, bool lone);
+  Work take(Lane &lane, bool few);
   Work take_from(Lane &lane, Lane &victim);
   bool claim(const Lane &lane, CoreType type, uint32_t &core);
   void release(CoreType type, uint32_t core);
@@ -83,9 +83,9 @@ private:
   void watch();
   void start_thread(const Lock &lock);
   void work(Lane &lane);
-  bool sleep(Lane &lane, bool &lone);
+  bool sleep(Lane &lane, bool &few);
   bool anything_to_take(const Lane &lane) const;
-  bool lone_task_waits(Lane &lane);
+  bool few_tasks_wait(Lane &lane);
   uint64_t finished() const;
   bool all_finished() const;
   bool anyone_busy() const;

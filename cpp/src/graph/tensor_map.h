@@ -72,8 +72,10 @@ public:
   void clear() {
     lift_fingers();
     planes_.clear();
-    if (sweep_at_ > KEEP_FOR)
+    if (sweep_at_ > KEEP_FOR) {
+      spare_.clear();
       pool_.release();
+    }
     segment_count_ = 0;
     sweep_at_ = SWEEP_FROM;
   }
@@ -81,6 +83,7 @@ public:
 
 private:
   static constexpr size_t SWEEP_FROM = 1024;
+  static constexpr size_t MOST_SPARE = 2 * SWEEP_FROM;
   static constexpr size_t KEEP_FOR = 64 * SWEEP_FROM; // segments; memory for more is given back after the run
   static constexpr uint32_t FINGERS = 8;
 
@@ -226,13 +229,29 @@ private:
 
   Segments::iterator insert(Segments &segments, Segments::iterator hint, uint64_t begin, Segment segment) {
     ++segment_count_;
-    return segments.emplace_hint(hint, begin, std::move(segment));
+    if (spare_.empty())
+      return segments.emplace_hint(hint, begin, std::move(segment));
+    Segments::node_type node = std::move(spare_.back());
+    spare_.pop_back();
+    node.key() = begin;
+    node.mapped() = std::move(segment);
+    return segments.insert(hint, std::move(node));
+  }
+
+  // The next one. The fingers must be lifted, too.
+  Segments::iterator remove(Segments &segments, Segments::iterator it) {
+    --segment_count_;
+    const auto next = std::next(it);
+    if (spare_.size() < MOST_SPARE)
+      spare_.push_back(segments.extract(it));
+    else
+      segments.erase(it);
+    return next;
   }
 
   Segments::iterator erase(Segments &segments, Segments::iterator it) {
-    --segment_count_;
     lift_fingers();
-    return segments.erase(it);
+    return remove(segments, it);
   }
 
   // Makes `at` a border between segments where it lies inside one.
@@ -292,10 +311,11 @@ private:
       auto &bands = plane->second.bands;
       for (auto band = bands.begin(); band != bands.end();) {
         auto &segments = band->second.segments;
-        segment_count_ -= std::erase_if(segments, [&](const auto &entry) {
-          const Segment &segment = entry.second;
-          return !(segment.writer.exists() && live(segment.writer)) && !segment.readers.any(live);
-        });
+        for (auto it = segments.begin(); it != segments.end();) {
+          const Segment &segment = it->second;
+          const bool used = (segment.writer.exists() && live(segment.writer)) || segment.readers.any(live);
+          it = used ? std::next(it) : remove(segments, it);
+        }
         band = segments.empty() ? bands.erase(band) : std::next(band);
       }
       plane = bands.empty() ? planes_.erase(plane) : std::next(plane);
@@ -309,6 +329,7 @@ private:
   }
 
   std::pmr::unsynchronized_pool_resource pool_;
+  std::vector<Segments::node_type> spare_; // of segments that were forgotten, for the next ones
   std::unordered_map<uint64_t, Plane> planes_; // by where the buffer begins
   Finger fingers_[FINGERS];
   size_t segment_count_ = 0, sweep_at_ = SWEEP_FROM;
