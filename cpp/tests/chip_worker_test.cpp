@@ -422,7 +422,7 @@ TEST(ChipWorker, AForkOfItsProcessIsToldSoAndNeverHangs) {
     try {
       worker.run_prepared(0, args.view(), {});
     } catch (const ChipError &) {
-      worker.finalize(); // must not wait for threads that are not here
+      worker.finalize();                                     // must not wait for threads that are not here
       ChipWorker own({.platform = "a2a3sim", .threads = 1}); // the race detector allows no more here
       own.init();
       own.prepare_callable(0, callable());

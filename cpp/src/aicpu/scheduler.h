@@ -106,7 +106,7 @@ private:
   uint32_t used_[CORE_TYPE_COUNT] = {}; // cores that the run may use
   bool owned_[CORE_TYPE_COUNT] = {};    // there are as many as threads: each has its own
   SpinLock idle_lock_;
-  std::vector<uint32_t> idle_[CORE_TYPE_COUNT]; // where there are fewer
+  std::vector<uint32_t> idle_[CORE_TYPE_COUNT];            // where there are fewer
   std::atomic<uint32_t> idle_count_[CORE_TYPE_COUNT] = {}; // 1 where each thread has its own
 
   std::atomic<bool> failed_{false};

@@ -132,7 +132,7 @@ private:
   };
   std::vector<Argument> arguments_; // sorted by address
   std::vector<uint64_t> argument_begins_;
-  std::vector<TaskId> producers_;      // of the task being submitted
+  std::vector<TaskId> producers_; // of the task being submitted
   ContinuousTensor created_[MAX_TASK_TENSORS];
 };
 

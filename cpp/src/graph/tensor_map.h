@@ -329,7 +329,7 @@ private:
   }
 
   std::pmr::unsynchronized_pool_resource pool_;
-  std::vector<Segments::node_type> spare_; // of segments that were forgotten, for the next ones
+  std::vector<Segments::node_type> spare_;     // of segments that were forgotten, for the next ones
   std::unordered_map<uint64_t, Plane> planes_; // by where the buffer begins
   Finger fingers_[FINGERS];
   size_t segment_count_ = 0, sweep_at_ = SWEEP_FROM;
