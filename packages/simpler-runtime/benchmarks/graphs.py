@@ -1,8 +1,8 @@
 """Graphs of empty kernels, beside libraries of task graphs; what a small run costs from Python.
 
-Each number is the least of some rounds, in which we and the peers take turns; each round is a process of its own. A peer
-that this machine has no headers of is named and left out: OpenMP comes with g++, oneTBB is Debian's libtbb-dev; Taskflow
-has no package there, $TASKFLOW names a checkout of it.
+Each number is the least of some rounds, in which we and the peers take turns; each round is a process of its own. A
+peer that this machine has no headers of is named and left out: OpenMP comes with g++, oneTBB is Debian's libtbb-dev;
+Taskflow has no package there, $TASKFLOW names a checkout of it.
 """
 
 from __future__ import annotations
