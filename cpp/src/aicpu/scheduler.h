@@ -48,6 +48,11 @@ public:
   void finish() override;
 
 private:
+  // How long a thread without work looks for some before it sleeps: about as long as waking it would take.
+  static constexpr int SPINS = 500;
+  // With fewer tasks that are ready, the thread that builds is left alone: taking them costs it more than running them.
+  static constexpr size_t FEW = 32;
+
   using Lock = std::unique_lock<std::mutex>;
   struct alignas(64) Lane {
     uint32_t index = 0;
