@@ -265,6 +265,7 @@ const std::pair<const char *, int32_t CallConfig::*> CONFIG_FIELDS[] = {
     {"enable_pmu", &CallConfig::enable_pmu},
     {"enable_dep_gen", &CallConfig::enable_dep_gen},
     {"enable_scope_stats", &CallConfig::enable_scope_stats},
+    {"clusters", &CallConfig::clusters},
 };
 
 void set_output_prefix(CallConfig &config, const std::string &prefix) {
@@ -283,6 +284,10 @@ std::string repr(const CallConfig &config) {
   for (const auto &[name, field] : CONFIG_FIELDS)
     if (config.*field != defaults.*field)
       text += (text.empty() ? "" : ", ") + std::string(name) + "=" + std::to_string(config.*field);
+  for (const auto &[name, value] : {std::pair<const char *, uint64_t>{"heap_ring_nbytes", config.heap_ring_nbytes},
+                                    {"task_ring_slots", config.task_ring_slots}})
+    if (value != 0)
+      text += (text.empty() ? "" : ", ") + std::string(name) + "=" + std::to_string(value);
   if (config.output_prefix[0] != 0)
     text += (text.empty() ? "" : ", ") + std::string("output_prefix='") + config.output_prefix + "'";
   return "CallConfig(" + text + ")";
@@ -294,20 +299,28 @@ void bind_call_config(nb::module_ &m) {
       "__init__",
       [](CallConfig *self, int32_t block_dim, int32_t aicpu_thread_num, int32_t enable_l2_swimlane,
          int32_t enable_dump_tensor, int32_t enable_pmu, int32_t enable_dep_gen, int32_t enable_scope_stats,
-         const std::string &output_prefix) {
+         const std::string &output_prefix, int32_t clusters, uint64_t heap_ring_nbytes, uint32_t task_ring_slots) {
         CallConfig made{block_dim,  aicpu_thread_num, enable_l2_swimlane, enable_dump_tensor,
-                        enable_pmu, enable_dep_gen,   enable_scope_stats, {}};
+                        enable_pmu, enable_dep_gen,   enable_scope_stats, {},
+                        clusters,   heap_ring_nbytes, task_ring_slots};
         set_output_prefix(made, output_prefix);
         new (self) CallConfig(made);
       },
       nb::kw_only(), "block_dim"_a = 0, "aicpu_thread_num"_a = 3, "enable_l2_swimlane"_a = 0,
       "enable_dump_tensor"_a = 0, "enable_pmu"_a = 0, "enable_dep_gen"_a = 0, "enable_scope_stats"_a = 0,
-      "output_prefix"_a = "",
-      "block_dim: clusters to use, 0 means all. aicpu_thread_num: AICPU threads to use. The rest is off when 0.\n"
-      "Raises ValueError for an output_prefix of more than 1023 bytes.");
+      "output_prefix"_a = "", "clusters"_a = 0, "heap_ring_nbytes"_a = 0, "task_ring_slots"_a = 0,
+      "block_dim: blocks of an SPMD launch that names no number; 0: one for each core of its type in use.\n"
+      "clusters: how many the run may use, each one AIC and two AIV cores; 0: all of the chip. aicpu_thread_num: "
+      "AICPU\n"
+      "threads, of those that the platform has. heap_ring_nbytes, task_ring_slots: of this run, at most those that "
+      "the\n"
+      "chip was opened with; 0: those. The rest is off when 0. Raises ValueError for an output_prefix of more than "
+      "1023\n"
+      "bytes.");
   for (const auto &[name, field] : CONFIG_FIELDS)
     config.def_rw(name, field);
-  config
+  config.def_rw("heap_ring_nbytes", &CallConfig::heap_ring_nbytes)
+      .def_rw("task_ring_slots", &CallConfig::task_ring_slots)
       .def_prop_rw(
           "output_prefix", [](const CallConfig &self) { return std::string(self.output_prefix); }, set_output_prefix)
       .def(

@@ -17,7 +17,7 @@ void translate(const std::exception_ptr &thrown, void *) {
   } catch (const KernelError &e) {
     raise("KernelError", e.callable, e.task, e.kernel, e.core, e.message);
   } catch (const RingFull &e) {
-    raise("RingFull", e.ring, e.what());
+    raise("RingFull", e.ring, e.what(), e.scope);
   } catch (const DeviceMemoryError &e) {
     raise("DeviceMemoryError", e.what());
   } catch (const CallableError &e) {

@@ -58,6 +58,7 @@ void bind_platform(nb::module_ &m) {
         return "Platform('" + self.name + "', " + std::to_string(self.cores(CoreType::AIC)) + " AIC + " +
                std::to_string(self.cores(CoreType::AIV)) + " AIV cores)";
       });
+  m.def("runtimes", [] { return runtimes(); }, "The graph builders that a ChipWorker can have, by name.");
   m.def(
       "platforms",
       [] {
@@ -76,8 +77,9 @@ void bind_worker(nb::module_ &m) {
 
   nb::class_<ChipWorker> worker(
       m, "ChipWorker",
-      "One chip: its prepared callables and its memory. Safe to call from several threads, which\n"
-      "are served one at a time. A worker belongs to the process that called init().");
+      "One chip: its prepared callables and its memory. Safe to call from several threads: runs are\n"
+      "served one at a time, everything else also meanwhile. A worker belongs to the process that\n"
+      "called init().");
   worker
       .def(
           "__init__",
@@ -92,7 +94,9 @@ void bind_worker(nb::module_ &m) {
           },
           nb::kw_only(), "platform"_a = "cpu", "runtime"_a = "tensormap_and_ringbuffer", "device_id"_a = 0,
           "threads"_a = 0, "heap_ring_nbytes"_a = 0, "task_ring_slots"_a = 0,
-          "platform: a name in platforms(). threads: OS threads its cores share; 0 means as many as CPUs this process "
+          "platform: a name in platforms(). runtime: \"tensormap_and_ringbuffer\", where tasks execute while their\n"
+          "orchestration still works, or \"host_build_graph\", where the graph is built first and replayed while its\n"
+          "arguments keep their shapes. threads: OS threads its cores share; 0 means as many as CPUs this process "
           "may\n"
           "use. heap_ring_nbytes: size of each of the four heap rings an orchestration allocates from; 0 means 1 GiB.\n"
           "task_ring_slots: tasks in flight; 0 means 1024. Raises PlatformError, naming what works here.")
@@ -183,10 +187,22 @@ void bind_worker(nb::module_ &m) {
           "block.")
       .def_prop_ro(
           "aicpu_dlopen_count", [](ChipWorker &self) { return without_gil([&] { return self.aicpu_dlopen_count(); }); },
-          "Orchestrations loaded on an AICPU so far: one for each distinct content, while it stays loaded.")
+          "Orchestrations loaded on an AICPU so far: with tensormap_and_ringbuffer, one for each distinct content, "
+          "while\n"
+          "it stays loaded.")
       .def_prop_ro(
           "host_dlopen_count", [](ChipWorker &self) { return without_gil([&] { return self.host_dlopen_count(); }); },
-          "Orchestrations loaded on the host so far: none, with this runtime.")
+          "Orchestrations loaded on the host so far: with host_build_graph, one for each distinct content, while it "
+          "stays\n"
+          "loaded.")
+      .def_prop_ro(
+          "graph_build_count", [](ChipWorker &self) { return without_gil([&] { return self.graph_counts().built; }); },
+          "Runs so far that ran their orchestration.")
+      .def_prop_ro(
+          "graph_replay_count",
+          [](ChipWorker &self) { return without_gil([&] { return self.graph_counts().replayed; }); },
+          "Runs so far that replayed the graph of an earlier one, with host_build_graph.")
+      .def_prop_ro("runtime", [](const ChipWorker &self) { return self.options().runtime; })
       .def_prop_ro("platform", [](const ChipWorker &self) { return self.options().platform; })
       .def_prop_ro("device_id", [](const ChipWorker &self) { return self.options().device_id; });
   worker.attr("MAX_CALLABLES") = MAX_CALLABLES;

@@ -7,7 +7,7 @@
 namespace simpler {
 namespace {
 
-TEST(Graph, AHeapRingThatNobodyCanFreeIsNamed) {
+TEST_P(Graphs, AHeapRingThatNobodyCanFreeIsNamed) {
   Chip chip(2, {.heap_nbytes = 8192, .task_slots = 64});
   const Kernel kernel = [](Core &, TaskArgsView) {};
   const auto overfill = [&](Graph &graph) {
@@ -26,7 +26,7 @@ TEST(Graph, AHeapRingThatNobodyCanFreeIsNamed) {
   EXPECT_NO_THROW(chip.run([&](Graph &graph) { graph.alloc(DataType::INT8, {8192}); })) << "the next run is not harmed";
 }
 
-TEST(Graph, AFailingKernelEndsTheRunAndIsNamed) {
+TEST_P(Graphs, AFailingKernelEndsTheRunAndIsNamed) {
   for (uint32_t threads : {1U, 3U}) {
     Chip chip(threads);
     const ContinuousTensor cells = chip.cells(2);
@@ -54,7 +54,7 @@ TEST(Graph, AFailingKernelEndsTheRunAndIsNamed) {
   }
 }
 
-TEST(Graph, AnyExceptionOfAKernelIsCaught) {
+TEST_P(Graphs, AnyExceptionOfAKernelIsCaught) {
   Chip chip;
   const Kernel standard = [](Core &, TaskArgsView) { throw std::out_of_range("index 9"); };
   const Kernel other = [](Core &, TaskArgsView) { throw 5; };
@@ -63,7 +63,7 @@ TEST(Graph, AnyExceptionOfAKernelIsCaught) {
                   {"unknown type"});
 }
 
-TEST(Graph, AFailureReachesAnOrchestrationThatGoesOnSubmitting) {
+TEST_P(Graphs, AFailureReachesAnOrchestrationThatGoesOnSubmitting) {
   Chip chip(2, {.heap_nbytes = 1 << 20, .task_slots = 4});
   const Kernel fails = [](Core &core, TaskArgsView) { core.fail(nullptr, "no"); };
   uint64_t submitted = 0;
@@ -72,10 +72,10 @@ TEST(Graph, AFailureReachesAnOrchestrationThatGoesOnSubmitting) {
       graph.submit(task(fails));
   }),
                KernelError);
-  EXPECT_LT(submitted, 100u);
+  EXPECT_LT(submitted, GetParam() ? 300'000u : 100u) << "a graph that is built first may get large";
 }
 
-TEST(Graph, AFailingOrchestrationLeavesNothingRunning) {
+TEST_P(Graphs, AFailingOrchestrationLeavesNothingRunning) {
   Chip chip(2);
   std::atomic<int> running = 0;
   const Kernel kernel = [&](Core &, TaskArgsView) {
@@ -96,7 +96,7 @@ TEST(Graph, AFailingOrchestrationLeavesNothingRunning) {
                   {"orchestration", "oops"});
 }
 
-TEST(Graph, AnErrorTheOrchestrationSwallowsStillEndsTheRun) {
+TEST_P(Graphs, AnErrorTheOrchestrationSwallowsStillEndsTheRun) {
   Chip chip;
   EXPECT_THROW(chip.run([&](Graph &graph) {
     try {
@@ -107,13 +107,13 @@ TEST(Graph, AnErrorTheOrchestrationSwallowsStillEndsTheRun) {
                CallableError);
 }
 
-TEST(Graph, AnUnknownFuncIdIsNamedWithThoseThereAre) {
+TEST_P(Graphs, AnUnknownFuncIdIsNamedWithThoseThereAre) {
   Chip chip;
   expect_mentions(message_of<CallableError>([&] { chip.run([](Graph &graph) { graph.submit(Task(2)); }); }),
                   {"graph", "func_id 2", "0, 1"});
 }
 
-TEST(Graph, TooManyArgumentsAreNamed) {
+TEST_P(Graphs, TooManyArgumentsAreNamed) {
   Chip chip;
   const ContinuousTensor cells = chip.cells(1);
   expect_mentions(message_of<CallableError>([&] {
@@ -127,7 +127,7 @@ TEST(Graph, TooManyArgumentsAreNamed) {
                   {"40 tensors", "32"});
 }
 
-TEST(Graph, TensorsOutsideLiveMemoryAreRefused) {
+TEST_P(Graphs, TensorsOutsideLiveMemoryAreRefused) {
   Chip chip;
   const Kernel kernel = [](Core &, TaskArgsView) {};
   const ContinuousTensor cells = chip.cells(4);
@@ -145,7 +145,7 @@ TEST(Graph, TensorsOutsideLiveMemoryAreRefused) {
   message_of<DeviceMemoryError>(submitting(cells));
 }
 
-TEST(Graph, TensorsOfEndedScopesAndBeyondTheirEndAreRefused) {
+TEST_P(Graphs, TensorsOfEndedScopesAndBeyondTheirEndAreRefused) {
   Chip chip;
   const Kernel kernel = [](Core &, TaskArgsView) {};
   expect_mentions(message_of<DeviceMemoryError>([&] {
@@ -166,7 +166,7 @@ TEST(Graph, TensorsOfEndedScopesAndBeyondTheirEndAreRefused) {
       {"beyond the end"});
 }
 
-TEST(Graph, SlicesMustBeInsideAndContiguous) {
+TEST_P(Graphs, SlicesMustBeInsideAndContiguous) {
   Chip chip;
   const auto slicing = [&](std::initializer_list<int64_t> shape, std::initializer_list<int64_t> offset) {
     return message_of<KernelError>([&] {
@@ -186,7 +186,7 @@ TEST(Graph, SlicesMustBeInsideAndContiguous) {
   });
 }
 
-TEST(Graph, AllocSaysWhatIsImpossible) {
+TEST_P(Graphs, AllocSaysWhatIsImpossible) {
   Chip chip;
   expect_mentions(message_of<KernelError>([&] { chip.run([](Graph &g) { g.alloc(DataType::FLOAT32, {-1}); }); }),
                   {"extent -1", "dimension 0"});
@@ -195,7 +195,7 @@ TEST(Graph, AllocSaysWhatIsImpossible) {
       {"6 dimensions"});
 }
 
-TEST(Graph, AnInterruptEndsTheRunBetweenTwoTasks) {
+TEST_P(Graphs, AnInterruptEndsTheRunBetweenTwoTasks) {
   Chip chip(2, {.heap_nbytes = 1 << 20, .task_slots = 16});
   const Kernel kernel = [](Core &, TaskArgsView) {};
   std::atomic<int> asked = 0;

@@ -38,14 +38,14 @@ float run(const SharedObject &object) {
 
 TEST(SharedObject, EqualContentIsLoadedOnce) {
   SharedObjectStore store;
-  uint64_t loaded = 0;
+  std::atomic<uint64_t> loaded = 0;
   const auto a = store.load(object("add_kernel"), "a", &loaded), b = store.load(object("add_kernel"), "b", &loaded);
   EXPECT_EQ(a, b);
-  EXPECT_EQ(loaded, 1u);
+  EXPECT_EQ(loaded.load(), 1u);
   EXPECT_EQ(store.loaded_objects(), 1u);
   const auto other = store.load(object("scale_kernel"), "other", &loaded);
   EXPECT_NE(a, other);
-  EXPECT_EQ(loaded, 2u);
+  EXPECT_EQ(loaded.load(), 2u);
 }
 
 TEST(SharedObject, IsUnloadedWithItsLastUser) {

@@ -4,7 +4,9 @@
 #include "simpler/platform.h"
 
 #include <array>
+#include <atomic>
 #include <mutex>
+#include <shared_mutex>
 
 namespace simpler {
 
@@ -13,7 +15,7 @@ inline constexpr int32_t MAX_CALLABLES = 64;
 
 struct ChipWorkerOptions {
   std::string platform = "cpu";
-  std::string runtime = "tensormap_and_ringbuffer";
+  std::string runtime = TENSORMAP_AND_RINGBUFFER;
   int32_t device_id = 0;
   uint32_t threads = 0; // 0: as many as this process may use CPUs
   RingSizes rings = {};
@@ -21,7 +23,8 @@ struct ChipWorkerOptions {
 
 class HostStaging;
 
-// Safe to call from several threads: one call is served at a time. A worker belongs to the process that called init().
+// Safe to call from several threads: runs are served one at a time, everything else also meanwhile. A worker belongs to
+// the process that called init().
 class ChipWorker {
 public:
   // Checks the options; opens nothing and starts nothing. Throws PlatformError.
@@ -50,22 +53,25 @@ public:
   void copy_to(uint64_t to, const void *from, uint64_t nbytes);
   void copy_from(void *to, uint64_t from, uint64_t nbytes);
 
-  uint64_t aicpu_dlopen_count();
-  uint64_t host_dlopen_count();
+  uint64_t aicpu_dlopen_count() const;
+  uint64_t host_dlopen_count() const;
+  GraphCounts graph_counts() const;
 
 private:
-  Platform &chip();
-  std::unique_ptr<LoadedCallable> &slot(int32_t callable_id);
-  LoadedCallable &prepared(int32_t callable_id);
+  Platform &chip() const;
+  std::shared_ptr<LoadedCallable> &slot(int32_t callable_id);
+  std::shared_ptr<LoadedCallable> prepared(int32_t callable_id);
 
   ChipWorkerOptions options_;
-  std::mutex mutex_;
-  int owner_pid_ = 0;
+  mutable std::shared_mutex lifetime_; // shared: the chip stays open
+  std::mutex run_mutex_, slots_mutex_;
+  std::atomic<int> owner_pid_ = 0;
   std::unique_ptr<Platform> platform_;
-  std::unique_ptr<HostStaging> staging_;
-  std::array<std::unique_ptr<LoadedCallable>, MAX_CALLABLES> slots_;
+  std::unique_ptr<HostStaging> staging_; // of the run
+  std::array<std::shared_ptr<LoadedCallable>, MAX_CALLABLES> slots_;
   uint64_t aicpu_dlopen_total_ = 0;
   uint64_t host_dlopen_total_ = 0;
+  GraphCounts graphs_total_ = {};
 };
 
 } // namespace simpler

@@ -32,8 +32,10 @@ struct DeviceMemoryError : ChipError {
 
 // A ring is full and nothing that runs can free it.
 struct RingFull : ChipError {
-  RingFull(std::string which, const std::string &text) : ChipError(text), ring(std::move(which)) {}
+  RingFull(std::string which, const std::string &text, std::string blamed = {})
+      : ChipError(text), ring(std::move(which)), scope(std::move(blamed)) {}
   std::string ring;
+  std::string scope; // that keeps the ring full; empty where none does
 };
 
 // A kernel failed; or the orchestration did: then task and core are -1.

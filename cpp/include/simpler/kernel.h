@@ -6,14 +6,12 @@
 // pointers inside Core, so nothing has to be linked. No heavy standard header is included, which keeps compiling fast.
 #pragma once
 
+#include "simpler/object_stamp.h"
 #include "simpler/task_args.h"
 
 #include <cstdarg>
 
 namespace simpler {
-
-// Counts the incompatible changes of Core, Graph, Task and of the layouts they carry.
-inline constexpr uint32_t KERNEL_ABI_VERSION = 1;
 
 enum class CoreType : uint8_t { AIC = 0, AIV };
 inline constexpr uint32_t CORE_TYPE_COUNT = 2;

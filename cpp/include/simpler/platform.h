@@ -24,7 +24,7 @@ struct PlatformInfo {
   uint64_t core_memory_nbytes[CORE_TYPE_COUNT]; // local memory of one AIC, one AIV; 0: unlimited
   uint64_t device_memory_nbytes;                // 0: unlimited
   bool separate_memory;                         // false: kernels work on host memory in place
-  bool limited_block_dim;                       // false: asking for more clusters than there are means all of them
+  bool limited_clusters;                        // false: asking for more clusters than there are means all of them
 
   uint32_t cores(CoreType type) const { return clusters * (type == CoreType::AIC ? AIC_PER_CLUSTER : AIV_PER_CLUSTER); }
 };
@@ -41,7 +41,7 @@ struct DeviceRange {
   uint64_t end;
 };
 
-// Sizes of the rings of a chip.
+// Sizes of the rings of a chip; a run may use less.
 struct RingSizes {
   uint64_t heap_nbytes = uint64_t{1} << 30; // of each of the heap rings
   uint32_t task_slots = 1024;
@@ -60,7 +60,13 @@ using InterruptCheck = std::function<bool()>;
 // Thrown by Platform::run after an InterruptCheck said so.
 struct Interrupted {};
 
-// One open chip. Used by one thread at a time.
+// How many graphs of a chip were built by their orchestrations so far, and run again without.
+struct GraphCounts {
+  uint64_t built;
+  uint64_t replayed;
+};
+
+// One open chip. run() is called by one thread at a time; all else by any, also meanwhile.
 class Platform {
 public:
   virtual ~Platform() = default;
@@ -76,15 +82,21 @@ public:
   // Throws CallableError naming the object that can't be loaded, with the loader's own words.
   virtual std::unique_ptr<LoadedCallable> load(const ChipCallable &callable) = 0;
 
-  // Runs one task to its end. `args` are device addresses; tasks may use `ranges` beside live allocations.
+  // Runs one callable to its end. `args` are device addresses; its tasks may use them beside live allocations.
   // Throws KernelError, RingFull, DeviceMemoryError, CallableError, CallConfigError, Interrupted.
-  virtual void run(LoadedCallable &callable, const TaskArgsView &args, std::span<const DeviceRange> ranges,
-                   const CallConfig &config, const InterruptCheck &interrupted) = 0;
+  virtual void run(LoadedCallable &callable, const TaskArgsView &args, const CallConfig &config,
+                   const InterruptCheck &interrupted) = 0;
 
   // How many orchestrations were loaded so far: on an AICPU, on the host.
   virtual uint64_t aicpu_dlopen_count() const = 0;
   virtual uint64_t host_dlopen_count() const = 0;
+  virtual GraphCounts graph_counts() const = 0;
 };
+
+// The graph builders there are, by the names that ChipWorkerOptions::runtime takes.
+inline constexpr const char *TENSORMAP_AND_RINGBUFFER = "tensormap_and_ringbuffer";
+inline constexpr const char *HOST_BUILD_GRAPH = "host_build_graph";
+const std::vector<std::string> &runtimes();
 
 // Throws PlatformError for a platform or runtime that does not work here, naming those that do.
 void check_platform(std::string_view platform, std::string_view runtime);

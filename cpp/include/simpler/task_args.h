@@ -10,9 +10,9 @@ namespace simpler {
 // How a task uses a tensor argument.
 enum class TensorArgType : uint8_t {
   IN = 0,          // read
-  OUT,             // written (perhaps in part: the rest keeps its bytes)
+  OUT,             // written, every byte of it
   INOUT,           // read and written
-  OUTPUT_EXISTING, // written, in a buffer that exists already: like OUT
+  OUTPUT_EXISTING, // written, in a buffer that exists already: perhaps in part, the rest keeps its bytes
   NO_DEP,          // used, but makes no dependency and waits for none
 };
 inline constexpr uint32_t TENSOR_ARG_TYPE_COUNT = 5;
@@ -31,11 +31,16 @@ constexpr bool writes(TensorArgType tag) {
 struct TaskArgsView {
   int32_t tensor_count;
   int32_t scalar_count;
+  // The dense ones. In place of a strided one stands an empty tensor, so that nobody takes it for dense by mistake.
   const ContinuousTensor *tensors;
   const uint64_t *scalars;
+  const TensorView *views = nullptr; // of all tensors; null where all of them are dense
+
+  // Any tensor, dense or strided: what a kernel that honours strides asks for.
+  TensorView view(int32_t i) const { return views != nullptr ? views[i] : TensorView(tensors[i]); }
 };
 
-static_assert(sizeof(TaskArgsView) == 24);
+static_assert(sizeof(TaskArgsView) == 32);
 
 // Bytes of the blob that carries these arguments.
 constexpr size_t blob_nbytes(int32_t tensor_count, int32_t scalar_count) {
@@ -68,6 +73,8 @@ inline size_t write_blob(const TaskArgsView &args, void *to) {
 
 // Reads a blob in place: `view` points into `blob`. Gives what is wrong with it, nullptr when nothing is.
 inline const char *read_blob(const void *blob, size_t nbytes, TaskArgsView &view) {
+  if (blob == nullptr)
+    return "a null pointer for an address";
   if (reinterpret_cast<uintptr_t>(blob) % alignof(uint64_t) != 0)
     return "an address that is no multiple of 8";
   if (nbytes < 8)

@@ -14,11 +14,12 @@ struct TaskFrameHeader {
   uint8_t digest[DIGEST_NBYTES]; // of the callable
   CallConfig config;
   uint32_t args_nbytes; // of the argument blob, which follows this header
+  uint32_t pad;         // always 0
 };
 
-static_assert(sizeof(TaskFrameHeader) == 1088);
+static_assert(sizeof(TaskFrameHeader) == 1112);
 static_assert(offsetof(TaskFrameHeader, config) == 32);
-static_assert(offsetof(TaskFrameHeader, args_nbytes) == 1084);
+static_assert(offsetof(TaskFrameHeader, args_nbytes) == 1104);
 
 inline constexpr size_t TASK_FRAME_ARGS_OFFSET = sizeof(TaskFrameHeader);
 
@@ -29,10 +30,10 @@ constexpr size_t task_frame_nbytes(const TaskArgsView &args) {
 // Writes the frame at `to`, which has room for task_frame_nbytes(args) bytes.
 inline void write_task_frame(const uint8_t *digest, const CallConfig &config, const TaskArgsView &args, void *to) {
   auto *p = static_cast<char *>(to);
-  const auto args_nbytes = static_cast<uint32_t>(blob_nbytes(args.tensor_count, args.scalar_count));
+  const uint32_t args_nbytes[2] = {static_cast<uint32_t>(blob_nbytes(args.tensor_count, args.scalar_count)), 0};
   std::memcpy(p, digest, DIGEST_NBYTES);
   std::memcpy(p + offsetof(TaskFrameHeader, config), &config, sizeof config);
-  std::memcpy(p + offsetof(TaskFrameHeader, args_nbytes), &args_nbytes, sizeof args_nbytes);
+  std::memcpy(p + offsetof(TaskFrameHeader, args_nbytes), args_nbytes, sizeof args_nbytes);
   write_blob(args, p + TASK_FRAME_ARGS_OFFSET);
 }
 

@@ -1,4 +1,4 @@
-// DataType and ContinuousTensor: the one definition of how a tensor is described, from Python down to a kernel.
+// DataType, ContinuousTensor and TensorView: the one definition of how a tensor is described, from Python to a kernel.
 //
 // Included by kernels, so it stays free of standard headers beyond <cstdint> and <cstddef>.
 #pragma once
@@ -94,5 +94,52 @@ constexpr uint64_t element_count(const ContinuousTensor &t) {
 
 // Bytes of a valid tensor.
 constexpr uint64_t nbytes_of(const ContinuousTensor &t) { return element_count(t) * itemsize(t.type()); }
+
+// A part of a tensor that is not copied: extents, and how far apart the elements of each dimension lie. It stays inside
+// the chip; what crosses processes is dense.
+struct TensorView {
+  uint64_t data; // address of the first element
+  uint32_t shapes[MAX_TENSOR_DIMS];
+  uint32_t ndims;
+  uint8_t dtype;
+  uint8_t child_memory;
+  uint8_t pad[6];
+  uint64_t strides[MAX_TENSOR_DIMS]; // in elements
+
+  TensorView() = default;
+  // A dense tensor is a view of itself.
+  constexpr TensorView(const ContinuousTensor &t)
+      : data(t.data), shapes{}, ndims(t.ndims), dtype(t.dtype), child_memory(t.child_memory), pad{}, strides{} {
+    uint64_t stride = 1;
+    for (uint32_t i = t.ndims; i-- > 0;) {
+      shapes[i] = t.shapes[i];
+      strides[i] = stride;
+      stride *= t.shapes[i];
+    }
+  }
+
+  constexpr DataType type() const { return static_cast<DataType>(dtype); }
+  template <class T> T *as() const { return reinterpret_cast<T *>(static_cast<uintptr_t>(data)); }
+
+  // True when its elements lie one after another, in row-major order.
+  constexpr bool is_dense() const {
+    uint64_t stride = 1;
+    for (uint32_t i = ndims; i-- > 0;) {
+      if (shapes[i] > 1 && strides[i] != stride)
+        return false;
+      stride *= shapes[i];
+    }
+    return true;
+  }
+  // The same without strides: all there is to say about a dense one.
+  constexpr ContinuousTensor dense() const {
+    return {data, {shapes[0], shapes[1], shapes[2], shapes[3], shapes[4]}, ndims, dtype, child_memory, {}};
+  }
+};
+
+static_assert(sizeof(TensorView) == 80);
+static_assert(offsetof(TensorView, strides) == sizeof(ContinuousTensor));
+
+constexpr uint64_t element_count(const TensorView &t) { return element_count(t.dense()); }
 
 } // namespace simpler

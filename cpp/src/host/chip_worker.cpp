@@ -33,7 +33,7 @@ ChipWorker::ChipWorker(ChipWorkerOptions options) : options_(std::move(options))
 ChipWorker::~ChipWorker() { finalize(); }
 
 void ChipWorker::init() {
-  const std::lock_guard lock(mutex_);
+  const std::unique_lock lock(lifetime_);
   if (platform_ != nullptr)
     return;
   platform_ = open_platform(options_.platform, options_.runtime, options_.threads, options_.rings);
@@ -42,26 +42,31 @@ void ChipWorker::init() {
 }
 
 void ChipWorker::finalize() noexcept {
-  const std::lock_guard lock(mutex_);
-  if (platform_ == nullptr)
-    return;
-  if (owner_pid_ != getpid()) {
-    // A fork has this worker, but none of its threads: there is nothing here to end, and nobody to wait for.
+  if (const int owner = owner_pid_; owner != 0 && owner != getpid()) {
+    // A fork has this worker, but none of its threads: there is nothing here to end, and nobody to wait for. Locks may
+    // be held by threads that are not here.
     for (auto &callable : slots_)
-      (void)callable.release();
+      new std::shared_ptr<LoadedCallable>(std::move(callable));
     (void)staging_.release();
     (void)platform_.release();
+    owner_pid_ = 0;
     return;
   }
+  const std::unique_lock lock(lifetime_);
+  if (platform_ == nullptr)
+    return;
   for (auto &callable : slots_)
     callable.reset();
   aicpu_dlopen_total_ += platform_->aicpu_dlopen_count();
   host_dlopen_total_ += platform_->host_dlopen_count();
+  const GraphCounts graphs = platform_->graph_counts();
+  graphs_total_ = {graphs_total_.built + graphs.built, graphs_total_.replayed + graphs.replayed};
   staging_.reset();
   platform_.reset();
+  owner_pid_ = 0;
 }
 
-Platform &ChipWorker::chip() {
+Platform &ChipWorker::chip() const {
   if (platform_ == nullptr)
     throw ChipError("the chip is not open: call init() first");
   if (owner_pid_ != getpid())
@@ -70,7 +75,7 @@ Platform &ChipWorker::chip() {
   return *platform_;
 }
 
-std::unique_ptr<LoadedCallable> &ChipWorker::slot(int32_t callable_id) {
+std::shared_ptr<LoadedCallable> &ChipWorker::slot(int32_t callable_id) {
   if (callable_id < 0 || callable_id >= MAX_CALLABLES)
     throw CallableError("callable_id " + std::to_string(callable_id) + " is no slot: there are slots 0 to " +
                         std::to_string(MAX_CALLABLES - 1));
@@ -78,42 +83,46 @@ std::unique_ptr<LoadedCallable> &ChipWorker::slot(int32_t callable_id) {
 }
 
 void ChipWorker::prepare_callable(int32_t callable_id, const ChipCallable &callable) {
-  const std::lock_guard lock(mutex_);
+  const std::shared_lock open(lifetime_);
   Platform &platform = chip();
+  const std::lock_guard lock(slots_mutex_);
   auto &loaded = slot(callable_id);
   if (loaded != nullptr)
     throw CallableError("slot " + std::to_string(callable_id) + " already holds callable '" +
                         std::string(loaded->callable().name()) + "': unregister it first");
-  loaded = platform.load(callable);
+  loaded = platform.load(callable); // nothing is remembered unless it is loaded
 }
 
 void ChipWorker::unregister_callable(int32_t callable_id) {
-  const std::lock_guard lock(mutex_);
+  const std::shared_lock open(lifetime_);
   chip();
-  prepared(callable_id);
+  const std::shared_ptr<LoadedCallable> last = prepared(callable_id); // a run that goes on with it keeps it loaded
+  const std::lock_guard lock(slots_mutex_);
   slot(callable_id).reset();
 }
 
-LoadedCallable &ChipWorker::prepared(int32_t callable_id) {
+std::shared_ptr<LoadedCallable> ChipWorker::prepared(int32_t callable_id) {
+  const std::lock_guard lock(slots_mutex_);
   const auto &loaded = slot(callable_id);
   if (loaded == nullptr)
     throw CallableError("no callable is prepared in slot " + std::to_string(callable_id));
-  return *loaded;
+  return loaded;
 }
 
 void ChipWorker::run_prepared(int32_t callable_id, const TaskArgsView &args, const CallConfig &config,
                               const InterruptCheck &interrupted) {
-  const std::lock_guard lock(mutex_);
+  const std::shared_lock open(lifetime_);
   Platform &platform = chip();
-  LoadedCallable &loaded = prepared(callable_id);
-  check_arguments(loaded.callable(), args);
+  const std::lock_guard one_at_a_time(run_mutex_);
+  const std::shared_ptr<LoadedCallable> loaded = prepared(callable_id);
+  check_arguments(loaded->callable(), args);
   struct AtEnd {
     HostStaging &staging;
     ~AtEnd() { staging.end(); }
   } at_end{*staging_};
-  const TaskArgsView device_args = staging_->bring(args);
-  platform.run(loaded, device_args, staging_->ranges(), config, interrupted);
-  staging_->take_back(args, loaded.callable().signature());
+  const TaskArgsView device_args = staging_->bring(args, loaded->callable().signature());
+  platform.run(*loaded, device_args, config, interrupted);
+  staging_->take_back(args, loaded->callable().signature());
 }
 
 void ChipWorker::run_prepared_from_blob(int32_t callable_id, const void *blob, size_t capacity,
@@ -125,33 +134,39 @@ void ChipWorker::run_prepared_from_blob(int32_t callable_id, const void *blob, s
 }
 
 uint64_t ChipWorker::malloc(uint64_t nbytes) {
-  const std::lock_guard lock(mutex_);
+  const std::shared_lock open(lifetime_);
   return chip().allocate(nbytes);
 }
 
 void ChipWorker::free(uint64_t address) {
-  const std::lock_guard lock(mutex_);
+  const std::shared_lock open(lifetime_);
   chip().release(address);
 }
 
 void ChipWorker::copy_to(uint64_t to, const void *from, uint64_t nbytes) {
-  const std::lock_guard lock(mutex_);
+  const std::shared_lock open(lifetime_);
   chip().copy_to_device(to, from, nbytes);
 }
 
 void ChipWorker::copy_from(void *to, uint64_t from, uint64_t nbytes) {
-  const std::lock_guard lock(mutex_);
+  const std::shared_lock open(lifetime_);
   chip().copy_to_host(to, from, nbytes);
 }
 
-uint64_t ChipWorker::aicpu_dlopen_count() {
-  const std::lock_guard lock(mutex_);
+uint64_t ChipWorker::aicpu_dlopen_count() const {
+  const std::shared_lock open(lifetime_);
   return aicpu_dlopen_total_ + (platform_ != nullptr ? platform_->aicpu_dlopen_count() : 0);
 }
 
-uint64_t ChipWorker::host_dlopen_count() {
-  const std::lock_guard lock(mutex_);
+uint64_t ChipWorker::host_dlopen_count() const {
+  const std::shared_lock open(lifetime_);
   return host_dlopen_total_ + (platform_ != nullptr ? platform_->host_dlopen_count() : 0);
+}
+
+GraphCounts ChipWorker::graph_counts() const {
+  const std::shared_lock open(lifetime_);
+  const GraphCounts now = platform_ != nullptr ? platform_->graph_counts() : GraphCounts{};
+  return {graphs_total_.built + now.built, graphs_total_.replayed + now.replayed};
 }
 
 } // namespace simpler

@@ -27,22 +27,20 @@ uint64_t size_class(uint64_t nbytes) {
 
 } // namespace
 
-TaskArgsView HostStaging::bring(const TaskArgsView &args) {
+TaskArgsView HostStaging::bring(const TaskArgsView &args, std::span<const TensorArgType> signature) {
   ++run_;
   host_ranges_.clear();
-  ranges_.clear();
-  find_host_ranges(args);
+  find_host_ranges(args, signature);
   for (HostRange &range : host_ranges_) {
     const uint64_t nbytes = range.end - range.begin;
     if (platform_.info().separate_memory) {
       const uint64_t shift = range.begin % KEPT_ALIGNMENT;
       range.device = acquire(nbytes + shift) + shift;
-      // Also what is only written: a kernel may write a part, and the rest keeps its bytes.
-      platform_.copy_to_device(range.device, as_pointer(range.begin), nbytes);
+      if (range.copied)
+        platform_.copy_to_device(range.device, as_pointer(range.begin), nbytes);
     } else {
       range.device = range.begin;
     }
-    ranges_.push_back({range.device, range.device + nbytes});
   }
 
   tensors_.assign(args.tensors, args.tensors + args.tensor_count);
@@ -88,7 +86,7 @@ void HostStaging::end() noexcept {
 }
 
 // The unions of overlapping arguments. Ranges that only touch stay apart.
-void HostStaging::find_host_ranges(const TaskArgsView &args) {
+void HostStaging::find_host_ranges(const TaskArgsView &args, std::span<const TensorArgType> signature) {
   for (int32_t i = 0; i < args.tensor_count; ++i) {
     const ContinuousTensor &tensor = args.tensors[i];
     const uint64_t nbytes = nbytes_of(tensor);
@@ -97,16 +95,19 @@ void HostStaging::find_host_ranges(const TaskArgsView &args) {
     if (tensor.data == 0 || tensor.data + nbytes < tensor.data)
       throw CallableError("argument " + std::to_string(i) + ": " + std::to_string(nbytes) +
                           " bytes of host memory can't be at address " + std::to_string(tensor.data));
-    host_ranges_.push_back({tensor.data, tensor.data + nbytes, 0});
+    const bool written_whole = signature[static_cast<size_t>(i)] == TensorArgType::OUT;
+    host_ranges_.push_back({tensor.data, tensor.data + nbytes, 0, !written_whole});
   }
   std::sort(host_ranges_.begin(), host_ranges_.end(),
             [](const HostRange &a, const HostRange &b) { return a.begin < b.begin; });
   size_t count = 0;
   for (const HostRange &range : host_ranges_) {
-    if (count != 0 && range.begin < host_ranges_[count - 1].end)
+    if (count != 0 && range.begin < host_ranges_[count - 1].end) {
       host_ranges_[count - 1].end = std::max(host_ranges_[count - 1].end, range.end);
-    else
+      host_ranges_[count - 1].copied = true; // who overlaps others is written in part only, or read
+    } else {
       host_ranges_[count++] = range;
+    }
   }
   host_ranges_.resize(count);
 }

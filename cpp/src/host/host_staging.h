@@ -15,11 +15,10 @@ class HostStaging {
 public:
   explicit HostStaging(Platform &platform) : platform_(platform) {}
 
-  // Copies to the chip (where its memory is separate) and gives the arguments to run with.
-  // Throws DeviceMemoryError for a child_memory tensor that is not inside one live allocation, or a full device.
-  TaskArgsView bring(const TaskArgsView &args);
-  // What tasks may use beside live allocations.
-  const std::vector<DeviceRange> &ranges() const { return ranges_; }
+  // Copies to the chip (where its memory is separate) what a kernel may read, or leave as it is, and gives the
+  // arguments to run with: all but tensors that the signature calls OUT. Throws DeviceMemoryError for a child_memory
+  // tensor that is not inside one live allocation, or a full device.
+  TaskArgsView bring(const TaskArgsView &args, std::span<const TensorArgType> signature);
   // Copies back what the signature says may have been written.
   void take_back(const TaskArgsView &args, std::span<const TensorArgType> signature);
   // Ends the run: its ranges may be used by the next one.
@@ -29,13 +28,14 @@ private:
   struct HostRange {
     uint64_t begin, end;
     uint64_t device; // where `begin` is on the chip
+    bool copied;     // before the run
   };
   struct Buffer {
     uint64_t nbytes;
     uint64_t address;
     uint64_t last_used; // in which run
   };
-  void find_host_ranges(const TaskArgsView &args);
+  void find_host_ranges(const TaskArgsView &args, std::span<const TensorArgType> signature);
   const HostRange &range_of(uint64_t address) const;
   uint64_t acquire(uint64_t nbytes);
   uint64_t allocate(uint64_t nbytes);
@@ -43,7 +43,6 @@ private:
 
   Platform &platform_;
   std::vector<HostRange> host_ranges_;    // of this run, sorted
-  std::vector<DeviceRange> ranges_;       // the same on the chip
   std::vector<ContinuousTensor> tensors_; // of this run, on the chip
   std::vector<Buffer> used_;              // in this run
   std::multimap<uint64_t, Buffer> idle_;  // by size

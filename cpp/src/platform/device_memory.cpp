@@ -60,6 +60,7 @@ uint64_t DeviceMemory::allocate(uint64_t nbytes) {
   if (nbytes >> 62)
     throw DeviceMemoryError("can't allocate " + std::to_string(nbytes) + " bytes of device memory");
   const uint64_t occupied = round_up(nbytes == 0 ? 1 : nbytes, ALIGNMENT);
+  const std::lock_guard lock(mutex_);
   const uint64_t address = arena_ != 0 ? take_from_arena(occupied) : map_sparse(occupied);
   if (address == 0)
     throw DeviceMemoryError("out of device memory: " + std::to_string(nbytes) + " bytes asked for, " +
@@ -71,6 +72,7 @@ uint64_t DeviceMemory::allocate(uint64_t nbytes) {
 }
 
 void DeviceMemory::release(uint64_t address) {
+  const std::lock_guard lock(mutex_);
   const auto it = live_.find(address);
   if (it == live_.end())
     throw DeviceMemoryError("can't free " + describe_address(address) +
@@ -94,15 +96,24 @@ void DeviceMemory::give_back(uint64_t address, uint64_t nbytes) noexcept {
     madvise(as_pointer(first), last - first, MADV_DONTNEED); // a hint: without it the pages merely stay
 }
 
-bool DeviceMemory::contains(uint64_t address, uint64_t nbytes) const {
-  if (nbytes == 0)
-    return true;
+uint64_t DeviceMemory::find(uint64_t address, uint64_t nbytes) const {
+  const std::lock_guard lock(mutex_);
   auto it = live_.upper_bound(address);
   if (it == live_.begin())
-    return false;
+    return 0;
   --it;
   const uint64_t offset = address - it->first;
-  return offset <= it->second.asked && nbytes <= it->second.asked - offset;
+  return offset <= it->second.asked && nbytes <= it->second.asked - offset ? it->first : 0;
+}
+
+uint64_t DeviceMemory::live_nbytes() const {
+  const std::lock_guard lock(mutex_);
+  return live_nbytes_;
+}
+
+size_t DeviceMemory::live_blocks() const {
+  const std::lock_guard lock(mutex_);
+  return live_.size();
 }
 
 uint64_t DeviceMemory::take_from_arena(uint64_t occupied) {

@@ -4,12 +4,13 @@
 #include "simpler/platform.h"
 
 #include <map>
+#include <mutex>
 #include <set>
 
 namespace simpler {
 
-// First come, best fit, in one sparse mapping where the chip has memory of its own; single mappings of host memory
-// where it has not. The pages of a released block of some size go back to the system.
+// Safe to call from several threads. First come, best fit, in one sparse mapping where the chip has memory of its own;
+// single mappings of host memory where it has not. The pages of a released block of some size go back to the system.
 class DeviceMemory {
 public:
   static constexpr uint64_t ALIGNMENT = 512;
@@ -26,10 +27,12 @@ public:
   // Gives the pages of this part of a live block back; they read as zero.
   void give_back(uint64_t address, uint64_t nbytes) noexcept;
   // True when the range is inside one live block. An empty range is inside anything.
-  bool contains(uint64_t address, uint64_t nbytes) const;
+  bool contains(uint64_t address, uint64_t nbytes) const { return nbytes == 0 || find(address, nbytes) != 0; }
+  // The address of the live block that the range is in; 0 when there is none.
+  uint64_t find(uint64_t address, uint64_t nbytes) const;
 
-  uint64_t live_nbytes() const { return live_nbytes_; }
-  size_t live_blocks() const { return live_.size(); }
+  uint64_t live_nbytes() const;
+  size_t live_blocks() const;
 
 private:
   struct Block {
@@ -39,6 +42,7 @@ private:
   uint64_t take_from_arena(uint64_t occupied);
   void return_to_arena(uint64_t begin, uint64_t occupied);
 
+  mutable std::mutex mutex_;
   uint64_t arena_ = 0; // 0: no arena
   uint64_t arena_nbytes_ = 0;
   std::map<uint64_t, Block> live_;                    // by address

@@ -14,7 +14,6 @@ namespace simpler {
 namespace {
 
 constexpr uint64_t KIB = 1024, GIB = KIB * KIB * KIB;
-constexpr std::string_view RUNTIME = "tensormap_and_ringbuffer";
 
 PlatformInfo describe_a2a3sim() {
   return {.name = "a2a3sim",
@@ -24,7 +23,7 @@ PlatformInfo describe_a2a3sim() {
           .core_memory_nbytes = {512 * KIB, 192 * KIB},
           .device_memory_nbytes = 64 * GIB,
           .separate_memory = true,
-          .limited_block_dim = true};
+          .limited_clusters = true};
 }
 
 PlatformInfo describe_a5sim() {
@@ -40,13 +39,13 @@ PlatformInfo describe_a5sim() {
 PlatformInfo describe_cpu() {
   return {.name = "cpu",
           .dies = 1,
-          .clusters = std::max(1U, std::thread::hardware_concurrency()),
+          .clusters = available_cpus(),
           // As many as the largest simulated chip has, so that what runs there runs here.
           .aicpu_threads = describe_a5sim().aicpu_threads,
           .core_memory_nbytes = {0, 0},
           .device_memory_nbytes = 0,
           .separate_memory = false,
-          .limited_block_dim = false};
+          .limited_clusters = false};
 }
 
 std::string names() {
@@ -56,10 +55,22 @@ std::string names() {
   return text;
 }
 
+std::string runtime_names() {
+  std::string text;
+  for (const std::string &name : runtimes())
+    text += (text.empty() ? "" : ", ") + name;
+  return text;
+}
+
 } // namespace
 
 const std::vector<PlatformInfo> &platforms() {
   static const std::vector<PlatformInfo> all = {describe_a2a3sim(), describe_a5sim(), describe_cpu()};
+  return all;
+}
+
+const std::vector<std::string> &runtimes() {
+  static const std::vector<std::string> all = {HOST_BUILD_GRAPH, TENSORMAP_AND_RINGBUFFER};
   return all;
 }
 
@@ -76,14 +87,15 @@ const PlatformInfo &find_platform(std::string_view name) {
 
 void check_platform(std::string_view platform, std::string_view runtime) {
   find_platform(platform);
-  if (runtime != RUNTIME)
-    throw PlatformError("unknown runtime '" + std::string(runtime) + "'; known runtimes: " + std::string(RUNTIME));
+  if (std::find(runtimes().begin(), runtimes().end(), runtime) == runtimes().end())
+    throw PlatformError("unknown runtime '" + std::string(runtime) + "'; known runtimes: " + runtime_names());
 }
 
 std::unique_ptr<Platform> open_platform(std::string_view platform, std::string_view runtime, uint32_t threads,
                                         const RingSizes &rings) {
   check_platform(platform, runtime);
-  return std::make_unique<Simulator>(find_platform(platform), threads == 0 ? available_cpus() : threads, rings);
+  return std::make_unique<Simulator>(find_platform(platform), runtime == HOST_BUILD_GRAPH,
+                                     threads == 0 ? available_cpus() : threads, rings);
 }
 
 uint32_t available_cpus() {

@@ -115,12 +115,14 @@ void *SharedObject::symbol(std::string_view symbol, const std::string &name) con
   return address;
 }
 
-std::shared_ptr<SharedObject> SharedObjectStore::load(Bytes content, const std::string &name, uint64_t *loaded) {
+std::shared_ptr<SharedObject> SharedObjectStore::load(Bytes content, const std::string &name,
+                                                      std::atomic<uint64_t> *loaded) {
   std::string key = build_id_of(content);
   if (key.empty())
     key =
         "hash " +
         std::to_string(std::hash<std::string_view>{}({reinterpret_cast<const char *>(content.data()), content.size()}));
+  const std::lock_guard lock(mutex_);
   std::erase_if(objects_, [](const auto &entry) { return entry.second.expired(); });
   const auto [first, last] = objects_.equal_range(key);
   for (auto it = first; it != last; ++it)
@@ -134,6 +136,7 @@ std::shared_ptr<SharedObject> SharedObjectStore::load(Bytes content, const std::
 }
 
 size_t SharedObjectStore::loaded_objects() const {
+  const std::lock_guard lock(mutex_);
   size_t count = 0;
   for (const auto &[key, object] : objects_)
     count += object.expired() ? 0 : 1;
@@ -152,7 +155,8 @@ template <class T> bool read_at(Bytes image, uint64_t offset, T &value) {
   return true;
 }
 
-std::string build_id_in_notes(Bytes notes) {
+// The content of a note of that owner and type.
+Bytes find_note(Bytes notes, std::string_view owner, uint32_t type) {
   constexpr uint64_t ALIGN = 4;
   uint64_t at = 0;
   Elf64_Nhdr note;
@@ -162,8 +166,10 @@ std::string build_id_in_notes(Bytes notes) {
     const uint64_t next = value + (uint64_t{note.n_descsz} + ALIGN - 1) / ALIGN * ALIGN;
     if (value > notes.size() || note.n_descsz > notes.size() - value)
       break;
-    if (note.n_type == NT_GNU_BUILD_ID && note.n_namesz == 4 && std::memcmp(notes.data() + name, "GNU", 4) == 0)
-      return {reinterpret_cast<const char *>(notes.data() + value), note.n_descsz};
+    // The name ends with a zero.
+    if (note.n_type == type && note.n_namesz == owner.size() + 1 &&
+        std::memcmp(notes.data() + name, owner.data(), owner.size()) == 0)
+      return notes.subspan(value, note.n_descsz);
     at = next;
   }
   return {};
@@ -171,7 +177,7 @@ std::string build_id_in_notes(Bytes notes) {
 
 } // namespace
 
-std::string build_id_of(Bytes image) {
+Bytes note_of(Bytes image, std::string_view owner, uint32_t type) {
   Elf64_Ehdr elf;
   if (!read_at(image, 0, elf) || std::memcmp(elf.e_ident, ELFMAG, SELFMAG) != 0 ||
       elf.e_ident[EI_CLASS] != ELFCLASS64 || elf.e_phentsize != sizeof(Elf64_Phdr))
@@ -183,14 +189,21 @@ std::string build_id_of(Bytes image) {
     if (segment.p_type != PT_NOTE || segment.p_offset > image.size() ||
         segment.p_filesz > image.size() - segment.p_offset)
       continue;
-    if (std::string id = build_id_in_notes(image.subspan(segment.p_offset, segment.p_filesz)); !id.empty())
-      return id;
+    const Bytes notes = image.subspan(segment.p_offset, segment.p_filesz);
+    if (const Bytes content = find_note(notes, owner, type); !content.empty())
+      return content;
   }
   return {};
 }
 
+std::string build_id_of(Bytes image) {
+  const Bytes id = note_of(image, "GNU", NT_GNU_BUILD_ID);
+  return {reinterpret_cast<const char *>(id.data()), id.size()};
+}
+
 #else
 
+Bytes note_of(Bytes, std::string_view, uint32_t) { return {}; }
 std::string build_id_of(Bytes) { return {}; }
 
 #endif

@@ -21,6 +21,8 @@ from simpler_runtime import (
     write_task,
 )
 
+HEADER_NBYTES = 1112  # of a task frame, before its arguments
+
 tensors = st.builds(
     ContinuousTensor.make,
     st.integers(0, 2**64 - 1),
@@ -180,7 +182,7 @@ def test_a_buffer_too_small_is_named_with_both_sizes() -> None:
         args.write_blob(bytearray(15), 4)
     with pytest.raises(ValueError, match="takes 16 bytes, the buffer has 0"):
         args.write_blob(bytearray(15), 100)
-    with pytest.raises(ValueError, match="1104 bytes, the buffer has 1000"):
+    with pytest.raises(ValueError, match="1128 bytes, the buffer has 1000"):
         write_task(bytearray(1000), bytes(32), CallConfig(), args)
     with pytest.raises((TypeError, BufferError)):
         args.write_blob(bytes(100))
@@ -217,7 +219,7 @@ def test_an_output_prefix_too_long_is_refused() -> None:
 def test_a_task_frame_gives_digest_config_and_arguments_back(
     args: TaskArgs, digest: bytes, block_dim: int, spare: int
 ) -> None:
-    buffer = bytearray(1088 + args.blob_nbytes + spare)
+    buffer = bytearray(HEADER_NBYTES + args.blob_nbytes + spare)
     config = CallConfig(block_dim=block_dim, output_prefix="here")
     assert write_task(buffer, digest, config, args) == len(buffer) - spare
     frame = read_task(buffer)
@@ -235,7 +237,7 @@ def test_a_digest_has_32_bytes() -> None:
 @given(cut=st.integers(0, 1103))
 def test_a_truncated_frame_is_refused(cut: int) -> None:
     buffer = bytearray(2000)
-    assert write_task(buffer, bytes(32), CallConfig(), TaskArgs().add_scalar(1)) == 1104
+    assert write_task(buffer, bytes(32), CallConfig(), TaskArgs().add_scalar(1)) == 1128
     with pytest.raises(ValueError, match="damaged"):
         read_task(memoryview(buffer)[:cut])
 
@@ -248,7 +250,7 @@ def test_a_frame_of_noise_is_read_or_refused(noise: bytes) -> None:
     except ValueError as e:
         assert "damaged" in str(e)  # noqa: PT017
     else:
-        assert frame.args_nbytes <= len(noise) - 1088
+        assert frame.args_nbytes <= len(noise) - HEADER_NBYTES
 
 
 def test_the_arguments_of_a_released_buffer_are_not_read() -> None:

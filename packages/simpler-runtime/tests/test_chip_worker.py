@@ -35,22 +35,29 @@ from simpler_runtime import (
     RingFull,
     TaskArgs,
     platforms,
+    runtimes,
 )
 
 Make = Callable[..., ChipCallable]
 Describe = Callable[..., TaskArgs]
 
 
+@pytest.mark.parametrize("runtime", runtimes())
 @pytest.mark.parametrize("platform", sorted(platforms()))
-def test_a_prepared_callable_runs_again_and_again(platform: str, make_callable: Make, arguments: Describe) -> None:
+def test_a_prepared_callable_runs_again_and_again(
+    platform: str, runtime: str, make_callable: Make, arguments: Describe
+) -> None:
     a, b, c = np.arange(100, dtype=np.float32), np.ones(100, np.float32), np.zeros(100, np.float32)
-    with ChipWorker(platform=platform) as chip:
+    on_host = runtime == "host_build_graph"
+    with ChipWorker(platform=platform, runtime=runtime) as chip:
+        assert (chip.platform, chip.runtime) == (platform, runtime)
         chip.prepare_callable(callable_id=63, callable=make_callable())
         for i in range(20):
             b[:] = i
-            chip.run_prepared(callable_id=63, args=arguments(a, b, c), config=CallConfig(block_dim=1))
+            chip.run_prepared(callable_id=63, args=arguments(a, b, c), config=CallConfig(clusters=1))
             np.testing.assert_array_equal(c, a + i)
-        assert (chip.aicpu_dlopen_count, chip.host_dlopen_count) == (1, 0)
+        assert (chip.aicpu_dlopen_count, chip.host_dlopen_count) == ((0, 1) if on_host else (1, 0))
+        assert (chip.graph_build_count, chip.graph_replay_count) == ((1, 19) if on_host else (20, 0))
 
 
 def test_a_blob_runs_without_becoming_python(worker: ChipWorker, make_callable: Make, arguments: Describe) -> None:
@@ -115,6 +122,12 @@ def test_a_slot_is_prepared_once(worker: ChipWorker, make_callable: Make) -> Non
         worker.run_prepared(callable_id=1, args=TaskArgs())
 
 
+def test_a_blob_at_no_address_is_refused(worker: ChipWorker, make_callable: Make) -> None:
+    worker.prepare_callable(callable_id=0, callable=make_callable())
+    with pytest.raises(CallableError, match=r"blob .* is damaged: it has a null pointer"):
+        worker.run_prepared_from_blob(callable_id=0, ptr=0, capacity=128)
+
+
 def test_wrong_argument_counts_are_named(worker: ChipWorker, make_callable: Make, arguments: Describe) -> None:
     worker.prepare_callable(callable_id=0, callable=make_callable(scalar_count=2))
     a = np.zeros(2, np.float32)
@@ -127,8 +140,8 @@ def test_wrong_argument_counts_are_named(worker: ChipWorker, make_callable: Make
 def test_a_config_beyond_the_platform_is_refused(worker: ChipWorker, make_callable: Make, arguments: Describe) -> None:
     worker.prepare_callable(callable_id=0, callable=make_callable())
     a = np.zeros(2, np.float32)
-    with pytest.raises(CallConfigError, match="block_dim is 25, but platform 'a2a3sim' has 24 clusters"):
-        worker.run_prepared(callable_id=0, args=arguments(a, a, a), config=CallConfig(block_dim=25))
+    with pytest.raises(CallConfigError, match="clusters is 25, but platform 'a2a3sim' has 24 clusters"):
+        worker.run_prepared(callable_id=0, args=arguments(a, a, a), config=CallConfig(clusters=25))
     with pytest.raises(ValueError, match="aicpu_thread_num is 5, but platform 'a2a3sim' has 1 to 4"):
         worker.run_prepared(callable_id=0, args=arguments(a, a, a), config=CallConfig(aicpu_thread_num=5))
 
@@ -167,7 +180,12 @@ def test_a_failing_orchestration_says_where(worker: ChipWorker, make_callable: M
 
 
 def test_errors_survive_pickling(worker: ChipWorker) -> None:
-    errors = [KernelError("c", 1, "k", 2, "m"), RingFull("ring", "full"), CallableError("x"), PlatformError("y")]
+    errors = [
+        KernelError("c", 1, "k", 2, "m"),
+        RingFull("ring", "full", "scope"),
+        CallableError("x"),
+        PlatformError("y"),
+    ]
     for error in errors:
         again = pickle.loads(pickle.dumps(error))
         assert (type(again), str(again), vars(again)) == (type(error), str(error), vars(error))
@@ -178,7 +196,7 @@ def test_a_full_heap_ring_is_named(worker: ChipWorker, make_callable: Make) -> N
     worker.prepare_callable(callable_id=0, callable=make_callable("nothing", "too_much_memory", signature=()))
     with pytest.raises(RingFull, match=r"heap ring 0 is full.*4096 bytes.*of 8192.*heap_ring_nbytes") as caught:
         worker.run_prepared(callable_id=0, args=TaskArgs())
-    assert caught.value.ring == "heap ring 0"
+    assert (caught.value.ring, caught.value.scope) == ("heap ring 0", "the whole run")
 
 
 def test_device_memory_is_bounds_checked(worker: ChipWorker, make_callable: Make, arguments: Describe) -> None:
@@ -236,7 +254,7 @@ def test_unknown_platforms_and_runtimes_name_those_that_work() -> None:
         ChipWorker(platform="a4")
     with pytest.raises(PlatformError, match=r"'a5' is hardware, and there is no implementation.*'a5sim'"):
         ChipWorker(platform="a5")
-    with pytest.raises(PlatformError, match="unknown runtime 'ring'; known runtimes: tensormap_and_ringbuffer"):
+    with pytest.raises(PlatformError, match=r"unknown runtime 'ring'; known .*: host_build_graph, tensormap_and_ring"):
         ChipWorker(runtime="ring")
 
 
@@ -264,7 +282,7 @@ def test_nothing_stays_behind_a_closed_chip(make_callable: Make, arguments: Desc
         chip.prepare_callable(callable_id=1, callable=fan)
         a, c = np.ones(4, np.float32), np.zeros(4, np.float32)
         chip.run_prepared(callable_id=0, args=arguments(a, a, c))
-        assert process.num_threads() == threads, "one task needs no thread"
+        assert process.num_threads() == threads + 1, "one task needs nobody but the thread that watches"
         chip.run_prepared(callable_id=1, args=TaskArgs())
         assert threads < process.num_threads() <= threads + 2
         del chip  # forgotten, not even finalized

@@ -25,6 +25,7 @@ from simpler_runtime._native import (
     TensorArgType,
     platforms,
     read_task,
+    runtimes,
     write_task,
 )
 from simpler_runtime.errors import (
@@ -76,6 +77,7 @@ __all__ = [
     "include_dir",
     "platforms",
     "read_task",
+    "runtimes",
     "write_task",
 ]
 

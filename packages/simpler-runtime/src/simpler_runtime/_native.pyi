@@ -179,16 +179,34 @@ class CallConfig:
         enable_dep_gen: int = 0,
         enable_scope_stats: int = 0,
         output_prefix: str = "",
+        clusters: int = 0,
+        heap_ring_nbytes: int = 0,
+        task_ring_slots: int = 0,
     ) -> None:
         """
-        block_dim: clusters to use, 0 means all. aicpu_thread_num: AICPU threads to use. The rest is off when 0.
-        Raises ValueError for an output_prefix of more than 1023 bytes.
+        block_dim: blocks of an SPMD launch that names no number; 0: one for each core of its type in use.
+        clusters: how many the run may use, each one AIC and two AIV cores; 0: all of the chip. aicpu_thread_num: AICPU
+        threads, of those that the platform has. heap_ring_nbytes, task_ring_slots: of this run, at most those that the
+        chip was opened with; 0: those. The rest is off when 0. Raises ValueError for an output_prefix of more than 1023
+        bytes.
         """
 
     @property
     def block_dim(self) -> int: ...
     @block_dim.setter
     def block_dim(self, arg: int, /) -> None: ...
+    @property
+    def clusters(self) -> int: ...
+    @clusters.setter
+    def clusters(self, arg: int, /) -> None: ...
+    @property
+    def heap_ring_nbytes(self) -> int: ...
+    @heap_ring_nbytes.setter
+    def heap_ring_nbytes(self, arg: int, /) -> None: ...
+    @property
+    def task_ring_slots(self) -> int: ...
+    @task_ring_slots.setter
+    def task_ring_slots(self, arg: int, /) -> None: ...
     @property
     def aicpu_thread_num(self) -> int: ...
     @aicpu_thread_num.setter
@@ -373,13 +391,17 @@ class Platform:
 
     def __repr__(self) -> str: ...
 
+def runtimes() -> list[str]:
+    """The graph builders that a ChipWorker can have, by name."""
+
 def platforms() -> dict[str, Platform]:
     """The platforms that work on this machine, by name."""
 
 class ChipWorker:
     """
-    One chip: its prepared callables and its memory. Safe to call from several threads, which
-    are served one at a time. A worker belongs to the process that called init().
+    One chip: its prepared callables and its memory. Safe to call from several threads: runs are
+    served one at a time, everything else also meanwhile. A worker belongs to the process that
+    called init().
     """
 
     def __init__(
@@ -393,7 +415,9 @@ class ChipWorker:
         task_ring_slots: int = 0,
     ) -> None:
         """
-        platform: a name in platforms(). threads: OS threads its cores share; 0 means as many as CPUs this process may
+        platform: a name in platforms(). runtime: "tensormap_and_ringbuffer", where tasks execute while their
+        orchestration still works, or "host_build_graph", where the graph is built first and replayed while its
+        arguments keep their shapes. threads: OS threads its cores share; 0 means as many as CPUs this process may
         use. heap_ring_nbytes: size of each of the four heap rings an orchestration allocates from; 0 means 1 GiB.
         task_ring_slots: tasks in flight; 0 means 1024. Raises PlatformError, naming what works here.
         """
@@ -457,13 +481,27 @@ class ChipWorker:
     @property
     def aicpu_dlopen_count(self) -> int:
         """
-        Orchestrations loaded on an AICPU so far: one for each distinct content, while it stays loaded.
+        Orchestrations loaded on an AICPU so far: with tensormap_and_ringbuffer, one for each distinct content, while
+        it stays loaded.
         """
 
     @property
     def host_dlopen_count(self) -> int:
-        """Orchestrations loaded on the host so far: none, with this runtime."""
+        """
+        Orchestrations loaded on the host so far: with host_build_graph, one for each distinct content, while it stays
+        loaded.
+        """
 
+    @property
+    def graph_build_count(self) -> int:
+        """Runs so far that ran their orchestration."""
+
+    @property
+    def graph_replay_count(self) -> int:
+        """Runs so far that replayed the graph of an earlier one, with host_build_graph."""
+
+    @property
+    def runtime(self) -> str: ...
     @property
     def platform(self) -> str: ...
     @property

@@ -34,12 +34,15 @@ class RingFull(ChipError, MemoryError):
 
     Attributes:
         ring: its name.
+        scope: what keeps a heap ring full: the open scope of the oldest tensor in it, as its orchestration calls it.
+            "the whole run" outside of any; empty where there is none.
     """
 
-    def __init__(self, ring: str, message: str) -> None:
-        super().__init__(ring, message)
+    def __init__(self, ring: str, message: str, scope: str = "") -> None:
+        super().__init__(ring, message, scope)
         self.ring = ring
         self.message = message
+        self.scope = scope
 
     def __str__(self) -> str:
         return self.message

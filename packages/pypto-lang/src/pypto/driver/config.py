@@ -16,7 +16,7 @@ class DistributedConfig:
         device_ids: the chips; ``device=`` of a call in a host orchestrator is an index into this list.
         num_sub_workers: processes for SubWorkers.
         runtime: how a chip builds its graph.
-        block_dim: clusters (a matrix core and two vector cores) of a chip that a program may use; 0 means all.
+        block_dim: blocks of an SPMD launch that names no number; 0: one for each core of its type.
         aicpu_thread_num: AICPU threads of a chip.
 
     Raises ConfigError for a value of the wrong type or out of range.

@@ -34,7 +34,8 @@ def build(output: OutputDirectory, progress: ProgressCallback) -> dict[str, Chip
         name: ChipCallable.build(
             name=name,
             orchestration=objects[_path(name, orchestration)],
-            signature=[TensorArgType[tag] for tag in orchestration["signature"]],
+            # A kernel may leave a part of an output as it was, which only OUTPUT_EXISTING allows for.
+            signature=[TensorArgType["OUTPUT_EXISTING" if tag == "OUT" else tag] for tag in orchestration["signature"]],
             scalar_count=orchestration["scalar_count"],
             kernels=[
                 Kernel(

@@ -1,11 +1,12 @@
 // Memory for what an orchestration allocates: handed out in a circle, taken back first in, first out.
 //
-// Only the orchestrating thread allocates, closes and reclaims. A task that uses a block holds it, and whichever thread
-// finishes that task drops it again.
+// For the orchestrating thread alone: which tasks use a block is written down with it, and whether those are through is
+// asked when memory is short.
 #pragma once
 
+#include "graph/task_list.h"
+
 #include <algorithm>
-#include <atomic>
 #include <cstdint>
 #include <deque>
 #include <string>
@@ -16,24 +17,27 @@ class HeapRing {
 public:
   static constexpr uint64_t ALIGNMENT = 1024;
 
+  // The size that a ring of at least one block has, if it is to have about `nbytes`.
+  static constexpr uint64_t whole(uint64_t nbytes) { return std::max<uint64_t>(1, nbytes / ALIGNMENT) * ALIGNMENT; }
+
   struct Block {
     uint64_t begin; // address
     uint64_t asked;
     uint64_t occupied;
-    uint64_t skipped;              // bytes left unused before it, at the end of the ring
-    bool open = true;              // its scope has not ended
-    std::atomic<uint32_t> held{0}; // by this many tasks
-
-    Block(uint64_t b, uint64_t a, uint64_t o, uint64_t s) : begin(b), asked(a), occupied(o), skipped(s) {}
-    void hold() { held.fetch_add(1, std::memory_order_relaxed); }
-    void drop() { held.fetch_sub(1, std::memory_order_release); }
+    uint64_t skipped;     // bytes left unused before it, at the end of the ring
+    uint64_t scope;       // which one of the run it was allocated in
+    bool open = true;     // that scope has not ended
+    bool written = false; // somebody was told to write it
+    TaskList users = {};
   };
 
   HeapRing(std::string name, uint64_t base, uint64_t nbytes) : name_(std::move(name)), base_(base), nbytes_(nbytes) {}
 
-  // A new open block; nullptr when there is no room, even after reclaiming.
-  Block *try_alloc(uint64_t nbytes) {
-    reclaim();
+  // A new open block; nullptr when there is no room, even after taking back what no live task uses.
+  // `taken_back(block)` is called for each block that is gone.
+  template <class Live, class TakenBack>
+  Block *try_alloc(uint64_t nbytes, uint64_t scope, Live &&live, TakenBack &&taken_back) {
+    reclaim(live, taken_back);
     if (nbytes > nbytes_)
       return nullptr;
     const uint64_t occupied = std::max<uint64_t>(1, (nbytes + ALIGNMENT - 1) / ALIGNMENT) * ALIGNMENT;
@@ -45,7 +49,7 @@ public:
     head_ = begin + occupied;
     used_ += skipped + occupied;
     high_water_ = std::max(high_water_, head_);
-    return &blocks_.emplace_back(base_ + begin, nbytes, occupied, skipped);
+    return &blocks_.emplace_back(Block{base_ + begin, nbytes, occupied, skipped, scope});
   }
 
   // The block with `address` in it, nullptr when there is none. Blocks lie in the order of their age, with one wrap.
@@ -65,9 +69,10 @@ public:
 
   bool covers(uint64_t address) const { return address - base_ < nbytes_; }
 
-  // Takes the oldest blocks back as long as they are closed and nobody holds them.
-  void reclaim() {
-    while (!blocks_.empty() && !blocks_.front().open && blocks_.front().held.load(std::memory_order_acquire) == 0) {
+  // Takes the oldest blocks back as long as they are closed and no live task uses them.
+  template <class Live, class TakenBack> void reclaim(Live &&live, TakenBack &&taken_back) {
+    while (!blocks_.empty() && !blocks_.front().open && !blocks_.front().users.any(live)) {
+      taken_back(blocks_.front());
       used_ -= blocks_.front().occupied + blocks_.front().skipped;
       blocks_.pop_front();
     }
@@ -75,9 +80,10 @@ public:
       head_ = used_ = 0;
   }
 
-  // Forgets all blocks.
-  void reset() {
+  // Forgets all blocks. From now on it is `nbytes` long.
+  void reset(uint64_t nbytes) {
     blocks_.clear();
+    nbytes_ = nbytes;
     head_ = used_ = high_water_ = 0;
   }
 
@@ -86,7 +92,16 @@ public:
   uint64_t nbytes() const { return nbytes_; }
   uint64_t used() const { return used_; }
   uint64_t high_water() const { return high_water_; } // bytes from the base that were ever used since reset()
-  size_t live() const { return blocks_.size(); }
+  size_t live_blocks() const { return blocks_.size(); }
+  // The one that keeps all others from being taken back; null when there is none.
+  const Block *oldest() const { return blocks_.empty() ? nullptr : &blocks_.front(); }
+  // Bytes of blocks that were allocated in this scope.
+  uint64_t used_by(uint64_t scope) const {
+    uint64_t sum = 0;
+    for (const Block &block : blocks_)
+      sum += block.scope == scope ? block.occupied : 0;
+    return sum;
+  }
 
 private:
   std::string name_;
