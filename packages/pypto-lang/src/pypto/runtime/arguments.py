@@ -139,7 +139,7 @@ def _fits(number: int, dtype: str) -> bool:
 def _array(manifest: Manifest, parameter: Parameter, value: Any, sizes: dict[str, tuple[int, str]]) -> tuple[Any, bool]:
     """``value`` as a numpy array or torch tensor that has been checked, and whether it is a torch tensor."""
     from simpler import SimplerError
-    from simpler.arguments.arrays import describe
+    from simpler.arguments.arrays import describe, refused_by_chips
 
     where = f"argument {parameter.name} of {signature(manifest)}"
     try:
@@ -147,6 +147,9 @@ def _array(manifest: Manifest, parameter: Parameter, value: Any, sizes: dict[str
     except SimplerError as error:
         expected = str(parameter).partition(": ")[2]
         raise TypeMismatch(f"{where}: expected {expected}: {error}", hint=_declared(manifest)) from error
+    if info.tensor is None:
+        expected = str(parameter).partition(": ")[2]
+        raise TypeMismatch(f"{where}: expected {expected}, but it {refused_by_chips(info)}", hint=_declared(manifest))
     found = f"{info.dtype.name.lower()}[{', '.join(map(str, info.shape))}]"
     expected = f"expected {str(parameter).partition(': ')[2]}, got {found}"
     assert parameter.shape is not None
