@@ -93,7 +93,7 @@ def test_dtypes_that_chips_lack_are_read_as_numpy_has_them(dtype):
     ("dtype", "advice"),
     [
         ("f8", r'is float64, which no chip knows \(float32, .*\): convert it with .astype\("float32"\)'),
-        (">f4", r'is float32, .* \.astype\("float32"\) gives it in the byte order of this machine'),
+        (">f4", r'is float32 in a foreign byte order, .* \.astype\("float32"\) gives it in that of this machine'),
         ("c8", "is complex64, .* pass .real and .imag"),
         ("M8[ns]", r'is datetime64\[ns\], .* pass .view\("int64"\)'),
         ([("a", "i4"), ("b", "f4")], "pass its fields one by one: a, b"),

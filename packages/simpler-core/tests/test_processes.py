@@ -7,6 +7,7 @@ import pickle
 import signal
 
 import numpy as np
+import psutil
 import pytest
 import simpler
 import simpler_runtime
@@ -173,3 +174,29 @@ def test_a_callable_larger_than_a_heap_ring_can_be_registered(make_worker):
     found = np.zeros(1)
     worker.run(lambda orch, *_: orch.submit_sub(handle, TaskArgs().out(found)))
     assert found[0] == 1 << 20
+
+
+@pytest.mark.parametrize("end", ["close", "death"])
+def test_what_a_task_starts_ends_with_its_process(make_worker, end):
+    """Grandchildren too: a shell that starts another process and waits for it."""
+    worker = make_worker(num_sub_workers=1, restart=True)
+
+    def start(args):
+        import subprocess
+
+        shell = subprocess.Popen(["sh", "-c", "sleep 1000 & echo $!; wait"], stdout=subprocess.PIPE, text=True)
+        args.array(0)[:] = shell.pid, int(shell.stdout.readline())
+
+    pids = worker.zeros(2, "int64")
+    handle, kill = worker.register(start), worker.register(lambda args: os._exit(1))
+    worker.run(lambda orch, *_: orch.submit_sub(handle, TaskArgs().out(pids)))
+    started = [psutil.Process(int(pid)) for pid in pids]
+    if end == "close":
+        worker.close()
+    else:
+        with pytest.raises(simpler.WorkerDied):
+            worker.run(lambda orch, *_: orch.submit_sub(kill))
+    _, alive = psutil.wait_procs(started, timeout=10)
+    assert not [process for process in alive if process.status() != psutil.STATUS_ZOMBIE]
+    if end == "death":
+        still_works(worker)

@@ -188,13 +188,16 @@ def _fits(number: int, dtype: str) -> bool:
 def _array(manifest: Manifest, parameter: Parameter, value: Any, sizes: dict[str, tuple[int, str]]) -> tuple[Any, bool]:
     """``value`` as a numpy array or torch tensor that has been checked, and whether it is a torch tensor."""
     from simpler import SimplerError
-    from simpler.arguments.arrays import describe
+    from simpler.arguments.arrays import describe, refused_by_chips
 
     try:
         info = describe(value)
     except SimplerError as error:
         wanted = str(parameter).partition(": ")[2]
         raise _mismatch(manifest, parameter, f": expected {wanted}: {error}") from error
+    if info.tensor is None:
+        wanted = str(parameter).partition(": ")[2]
+        raise _mismatch(manifest, parameter, f": expected {wanted}, but it {refused_by_chips(info)}")
     name = info.dtype.name.lower()
     assert parameter.shape is not None
     fits = name == parameter.dtype and len(info.shape) == len(parameter.shape)

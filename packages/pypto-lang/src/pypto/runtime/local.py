@@ -104,7 +104,7 @@ class LocalSession:
 
     def execute(self, name: str, number: int, args: TaskArgs, config: CallConfig) -> None:
         """Run task ``number``, the chip orchestration ``name``, to its end."""
-        from simpler.arrays import describe, make_tensor
+        from simpler.arguments.arrays import describe, tensor_of
         from simpler_runtime import TaskArgs as PlainTaskArgs
 
         plain = PlainTaskArgs()
@@ -114,7 +114,7 @@ class LocalSession:
             tensor = info.tensor
             if info.strided is not None:  # chips know dense arrays only
                 dense = info.strided.copy(order="C")
-                tensor = make_tensor(dense.__array_interface__["data"][0], info.shape, info.dtype)
+                tensor = tensor_of(dense.__array_interface__["data"][0], info.shape, info.dtype)
                 copies.append((info.strided, dense))
             plain.add_tensor(tensor, args.tag(index))
         for index in range(args.scalar_count):
@@ -156,7 +156,7 @@ class LocalSession:
                     return None
                 key.append((interface["data"][0], interface["shape"]))
             else:
-                from simpler.arrays import describe
+                from simpler.arguments.arrays import describe
 
                 info = describe(value)
                 if info.strided is not None:
@@ -201,9 +201,9 @@ class _Here:
     def alloc(self, shape: Any, dtype: Any) -> Any:
         """An array of undefined content."""
         import numpy
-        from simpler.arrays import data_type, numpy_dtype
+        from simpler.arguments.arrays import element_type, numpy_dtype
 
-        return numpy.empty(tuple(shape), numpy_dtype(data_type(dtype)))
+        return numpy.empty(tuple(shape), numpy_dtype(element_type(dtype)))
 
     @contextmanager
     def scope(self) -> Iterator[None]:

@@ -188,7 +188,8 @@ def refused_by_chips(info: ArrayInfo) -> str:
         )
     kind, name = info.dtype.kind, info.dtype.name
     if info.dtype.newbyteorder("=").str in DTYPES:
-        advice = f'.astype("{name}") gives it in the byte order of this machine'
+        advice = f'.astype("{name}") gives it in that of this machine'
+        name += " in a foreign byte order"
     elif kind == "f":
         advice = 'convert it with .astype("float32")'
     elif kind == "c":

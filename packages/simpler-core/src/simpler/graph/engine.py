@@ -359,6 +359,8 @@ class Engine:
         busy = list(self.sending.lanes)
         while True:
             seen = self._doorbell.value
+            for lane in busy:
+                self._take_last(lane)
             busy = [lane for lane in busy if not lane.transport.rest() and lane.transport.health() is None]
             left = deadline - time.monotonic()
             if not busy or left <= 0:
@@ -371,8 +373,29 @@ class Engine:
             lane.expendable = True
             lane.transport.kill()
         for lane in self.sending.lanes:
+            if lane.in_flight:
+                self._keep(lane.in_flight[0], False)
             lane.in_flight.clear()
             lane.load = 0
+
+    def _take_last(self, lane: Lane[Slot]) -> None:
+        """Take answers in of tasks whose run is given up: all that counts is that what they wrote arrives."""
+        while (answer := lane.transport.poll()) is not None:
+            while lane.in_flight:
+                task = lane.in_flight.popleft()
+                if isinstance(task, ControlCall) or task.ticket in (answer.ticket, -1):
+                    self._keep(task, answer.code <= OK_SLOW)
+                    break
+
+    @staticmethod
+    def _keep(task: Slot | ControlCall, ended: bool) -> None:
+        """What a task has written is written back at the end of its run, which is given up."""
+        if isinstance(task, Slot) and task.copies is not None:
+            task.awaited -= 1
+            if task.awaited <= 0 or not ended:
+                copies, task.copies = task.copies, None
+                assert task.run.staging is not None
+                task.run.staging.release(copies, ended)
 
     # -- waiting ------------------------------------------------------------------------------------------------------
 

@@ -39,8 +39,10 @@ class Children:
         self.wait_set.watch(endpoint.peer)
 
     def unwatch(self, endpoint: MailboxTransport) -> None:
+        """Let go of the peer of an endpoint whose child has died, and of what its tasks have left running."""
         if endpoint.peer is not None:
             self.wait_set.forget(endpoint.peer)
+            forking.end_group(endpoint.peer.pid)
 
     def end(self) -> None:
         """Ask every child to end, see to it that it does, and let go of everything."""
@@ -63,5 +65,7 @@ class Children:
         finally:
             self.wait_set.close()
             for endpoint in endpoints:
+                if endpoint.peer is not None:
+                    forking.end_group(endpoint.peer.pid)
                 endpoint.dispose()
             del self.wait_set, self.doorbell, self.parent

@@ -50,6 +50,7 @@ def fork(main: Callable[[], None], parent: Peer, title: str) -> Peer:
 def _run_child(main: Callable[[], None], parent: Peer, title: str, sigmask: Iterable[int]) -> None:
     status = 1
     try:
+        os.setpgid(0, 0)  # what its tasks start belongs to it, and can be ended with it
         simpler_ipc.exit_with(parent)
         _settle_in(title)
         signal.pthread_sigmask(signal.SIG_SETMASK, set(sigmask) - {signal.SIGINT})
@@ -87,6 +88,12 @@ def _settle_in(title: str) -> None:
         torch.seed()
     with contextlib.suppress(OSError):  # a name for ps and top, nothing depends on it
         Path("/proc/self/comm").write_text(title[:15])
+
+
+def end_group(leader: int) -> None:
+    """End whatever tasks of a child that has ended have left running: its process group, and nothing outside of it."""
+    with contextlib.suppress(ProcessLookupError):  # nothing is left
+        os.killpg(leader, signal.SIGKILL)
 
 
 def reap(peers: Iterable[Peer], asked: float = ASKED_S) -> None:
