@@ -116,6 +116,7 @@ class LocalSession:
                 dense = info.strided.copy(order="C")
                 tensor = tensor_of(dense.__array_interface__["data"][0], info.shape, info.dtype)
                 copies.append((info.strided, dense))
+            assert tensor is not None  # arguments of a dtype that chips lack were refused
             plain.add_tensor(tensor, args.tag(index))
         for index in range(args.scalar_count):
             plain.add_scalar(args.scalar(index))
