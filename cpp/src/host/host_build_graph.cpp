@@ -104,7 +104,7 @@ TaskSlot &HostBuildGraph::place(uint64_t number) {
     keep_ = false;
     execute();
   }
-  TaskSlot &slot = graph_->slots.emplace_back();
+  TaskSlot &slot = graph_->slots.add();
   slot.id = TaskId(number, static_cast<uint32_t>(graph_->slots.size() - 1));
   slot.recorded = true;
   return slot;

@@ -4,9 +4,31 @@
 
 #include "graph/graph_builder.h"
 
-#include <deque>
+#include <memory>
+#include <vector>
 
 namespace simpler {
+
+// Slots that stay where they are, many to an allocation.
+class SlotStore {
+public:
+  TaskSlot &add() {
+    if (count_ == CHUNK * chunks_.size())
+      chunks_.push_back(std::make_unique<TaskSlot[]>(CHUNK));
+    return (*this)[count_++];
+  }
+  TaskSlot &operator[](size_t i) { return chunks_[i / CHUNK][i % CHUNK]; }
+  size_t size() const { return count_; }
+  void clear() {
+    chunks_.clear();
+    count_ = 0;
+  }
+
+private:
+  static constexpr size_t CHUNK = 64;
+  std::vector<std::unique_ptr<TaskSlot[]>> chunks_;
+  size_t count_ = 0;
+};
 
 // A graph that was recorded.
 struct RecordedGraph final : KeptGraph {
@@ -24,7 +46,7 @@ struct RecordedGraph final : KeptGraph {
 
   std::vector<uint64_t> key;       // all that the orchestration could see of its call
   std::vector<uint64_t> arguments; // where each of them begins
-  std::deque<TaskSlot> slots;
+  SlotStore slots;
   std::vector<Part> parts;
   std::vector<Use> uses;
 };
