@@ -106,3 +106,12 @@ def test_names_that_are_words_of_cpp_or_python_are_changed(programs) -> None:
             assert f"> {word}(core);" not in text
             assert f"&{word} = " not in text
     assert sum(isinstance(stmt, Assign) for stmt in function.body) == len(words) + 1
+
+
+def test_what_follows_a_branch_that_may_leave_is_not_written_down_twice(programs) -> None:
+    turn = "    if i > {0}:\n        if i > {1}:\n            continue\n    t = t + {0}.0\n"
+    body = (
+        TILE + "for i in pl.range(9):\n" + "".join(turn.format(n, n + 1) for n in range(18)) + "pl.store(t, [0, 0], f)"
+    )
+    lowered = passes.run_all(programs.kernel(body))
+    assert print_program(lowered).count("pl.add(") == 18

@@ -19,8 +19,10 @@ def structured(body: list[ast.stmt], taken: Iterable[str]) -> list[ast.stmt]:
 
     A ``return`` inside a loop stays where it is. ``taken`` are names that can't be given to variables.
     """
-    early = [node for stmt in body[:-1] for node in ast.walk(stmt) if isinstance(node, _LEAVES)]
-    if not early and not any(isinstance(node, _LEAVES[1:]) for stmt in body[-1:] for node in ast.walk(stmt)):
+    nodes = [node for stmt in body[:-1] for node in ast.walk(stmt)]
+    last = [node for stmt in body[-1:] for node in ast.walk(stmt)]
+    leaves = any(isinstance(node, _LEAVES) for node in nodes) or any(isinstance(node, _LEAVES[1:]) for node in last)
+    if not leaves and not any(isinstance(node, ast.While) and _decides(node) for node in (*nodes, *last)):
         return body
     return _Structure(set(taken)).body(body)
 
@@ -29,36 +31,59 @@ class _Structure:
     def __init__(self, taken: set[str]) -> None:
         self._taken = taken
 
-    def body(self, body: list[ast.stmt], going: str | None = None) -> list[ast.stmt]:
-        """``going``: the variable of the loop around that says whether it goes on."""
+    def body(self, body: list[ast.stmt], going: str | None = None, staying: str | None = None) -> list[ast.stmt]:
+        """Statements in which nothing leaves but by coming to their end.
+
+        Args:
+            going: the variable of the loop around that says whether it goes on.
+            staying: one that says whether what follows the statements is reached.
+        """
         result: list[ast.stmt] = []
         for index, stmt in enumerate(body):
             rest = body[index + 1 :]
-            if isinstance(stmt, ast.Continue):
-                return result
-            if isinstance(stmt, ast.Break):
-                assert going is not None
-                return [*result, _at(ast.Assign([ast.Name(going, ast.Store())], ast.Constant(False)), stmt)]
+            if isinstance(stmt, (ast.Continue, ast.Break)):
+                names = [going] if isinstance(stmt, ast.Break) else []
+                return result + [_set(name, False, stmt) for name in (*names, staying) if name is not None]
             if isinstance(stmt, ast.If) and _leaves(stmt):
-                then = self.body(stmt.body if _always(stmt.body) else stmt.body + rest, going)
-                otherwise = self.body(stmt.orelse if _always(stmt.orelse) else stmt.orelse + rest, going)
-                result.append(_at(ast.If(stmt.test, then or [_at(ast.Pass(), stmt)], otherwise), stmt))
-                return result
+                return result + self._leaving(stmt, rest, going, staying)
             if isinstance(stmt, (ast.For, ast.While)):
                 result += self._loop(stmt)
+            elif isinstance(stmt, ast.If):
+                then, otherwise = self.body(stmt.body, going), self.body(stmt.orelse, going)
+                result.append(_at(ast.If(stmt.test, then, otherwise), stmt))
             else:
                 result.append(stmt)
         return result
 
+    def _leaving(self, stmt: ast.If, rest: list[ast.stmt], going: str | None, staying: str | None) -> list[ast.stmt]:
+        """An ``if`` that may leave, and what follows it."""
+        returns = any(isinstance(node, ast.Return) for node in _own([stmt]))
+        if returns or _always(stmt.body) or _always(stmt.orelse):
+            then = self.body(stmt.body if _always(stmt.body) else stmt.body + rest, going, staying)
+            otherwise = self.body(stmt.orelse if _always(stmt.orelse) else stmt.orelse + rest, going, staying)
+            return [_at(ast.If(stmt.test, then or [_at(ast.Pass(), stmt)], otherwise), stmt)]
+        # What follows is not written down twice.
+        here = self._name("staying")
+        then, otherwise = self.body(stmt.body, going, here), self.body(stmt.orelse, going, here)
+        left = [] if staying is None else [_set(staying, False, stmt)]
+        following = self.body(rest, going, staying) or [_at(ast.Pass(), stmt)]
+        return [
+            _set(here, True, stmt),
+            _at(ast.If(stmt.test, then or [_at(ast.Pass(), stmt)], otherwise), stmt),
+            _at(ast.If(ast.Name(here, ast.Load()), following, left), stmt),
+        ]
+
     def _loop(self, loop: ast.For | ast.While) -> list[ast.stmt]:
-        if not any(isinstance(node, _LEAVES) for node in ast.walk(loop)):
-            return [loop]
-        breaks = any(isinstance(node, ast.Break) for node in _own(loop.body))
-        going = self._name() if breaks else None
+        decides = isinstance(loop, ast.While) and _decides(loop)
+        breaks = decides or any(isinstance(node, ast.Break) for node in _own(loop.body))
+        going = self._name("going") if breaks else None
         body = self.body(loop.body, going) or [_at(ast.Pass(), loop)]
         if isinstance(loop, ast.While):
             test = loop.test
-            if going is not None:
+            if decides and going is not None:  # a choice takes statements, which stand in the body
+                stop = _set(going, False, loop.test)
+                test, body = _at(ast.Name(going, ast.Load()), loop.test), [_at(ast.If(loop.test, body, [stop]), loop)]
+            elif going is not None:
                 test = _at(ast.BoolOp(ast.And(), [ast.Name(going, ast.Load()), loop.test]), loop.test)
             new: ast.stmt = _at(ast.While(test, body, loop.orelse), loop)
         else:
@@ -67,15 +92,24 @@ class _Structure:
             new = _at(ast.For(loop.target, loop.iter, body, loop.orelse, None), loop)
         if going is None:
             return [new]
-        return [_at(ast.Assign([ast.Name(going, ast.Store())], ast.Constant(True)), loop), new]
+        return [_set(going, True, loop), new]
 
-    def _name(self) -> str:
-        name, count = "going", 1
+    def _name(self, stem: str) -> str:
+        name, count = stem, 1
         while name in self._taken:
             count += 1
-            name = f"going_{count}"
+            name = f"{stem}_{count}"
         self._taken.add(name)
         return name
+
+
+def _set(name: str, value: bool, place: ast.AST) -> ast.stmt:
+    return _at(ast.Assign([ast.Name(name, ast.Store())], ast.Constant(value)), place)
+
+
+def _decides(loop: ast.While) -> bool:
+    """True where the condition of a loop has a conditional expression in it."""
+    return any(isinstance(node, ast.IfExp) for node in ast.walk(loop.test))
 
 
 def _own(body: list[ast.stmt]) -> Iterable[ast.AST]:

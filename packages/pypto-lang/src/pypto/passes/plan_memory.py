@@ -259,8 +259,12 @@ class _Plan:
             assert isinstance(value, Var)
             assert isinstance(value.type, TileType)
             var = Var(self._fresh(value.name), value.type, span)
-            if place is None:
-                self._place(var, value.type, free)
+            if place is None:  # a place that holds and gets none of these values
+                busy = [source(j) for j, v in enumerate(new) if isinstance(v, Var) and v.name in self._at] + list(
+                    places
+                )
+                idle = [buffer for buffer in free.get(value.type, []) if buffer not in busy]
+                self._place(var, value.type, {value.type: idle})
             else:
                 place.variables.append(var.name)
                 self._at[var.name] = place
