@@ -65,6 +65,17 @@ pub unsafe fn fill_view(
     Ok(())
 }
 
+/// Whether a buffer is asked for as `memoryview` does, which holds it as long as it lives. Of others that is not known.
+pub fn is_held(flags: c_int) -> bool {
+    flags & ffi::PyBUF_FULL_RO == ffi::PyBUF_FULL_RO
+}
+
+/// Whether a buffer is asked for as `numpy.ndarray(buffer=object)` does: that releases it at once, and keeps a reference to
+/// the object (or, of a memoryview, to what that has) as long as the array lives.
+pub fn is_held_by_the_object_alone(flags: c_int) -> bool {
+    flags & (ffi::PyBUF_ANY_CONTIGUOUS | ffi::PyBUF_FORMAT) == ffi::PyBUF_ANY_CONTIGUOUS
+}
+
 /// A new memoryview of an object with a buffer.
 pub fn memoryview<'py>(object: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyMemoryView>> {
     PyMemoryView::from(object)
@@ -102,7 +113,7 @@ pub fn numpy_of<'py>(
             (shape, count)
         }
     };
-    // frombuffer, other than ndarray(buffer=...), holds the buffer as long as a view lives, so that close() knows.
+    // frombuffer, other than ndarray(buffer=...), holds the buffer as long as an array lives: see above.
     let arguments = PyDict::new(py);
     arguments.set_item("dtype", dtype)?;
     arguments.set_item("count", count)?;

@@ -2,14 +2,14 @@
 
 use std::ffi::c_int;
 
-use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::exceptions::{PyBufferError, PyRuntimeError, PyValueError};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyMemoryView, PySequence};
 use simpler_ipc::mailbox::ReplyWaiter;
 use simpler_ipc::{Claim, Error, Kind, Limit};
 
-use crate::bytes::{numpy_of, with_bytes};
+use crate::bytes::{is_held_by_the_object_alone, numpy_of, with_bytes};
 use crate::errors::OrRaise;
 use crate::filling::Filling;
 use crate::heap_ring::HeapRing;
@@ -64,7 +64,7 @@ impl MailboxClient {
         }
         let filling = self.reserved.and_then(|frame| self.fillings[frame].as_ref());
         let filling = filling.ok_or_else(|| Error::Misused(format!("{what}() without a frame: reserve() one first")));
-        let claim = filling.or_raise(py)?.get().end(py)?;
+        let claim = Filling::end(filling.or_raise(py)?, py)?;
         self.reserved = None;
         Ok(claim)
     }
@@ -268,7 +268,7 @@ impl MailboxClient {
         let reference = PyBytes::new(py, &block.reference());
         let waiter = slf.try_borrow()?.client.waiter();
         let ticket = Self::begin_when_free(slf, kind, reference.as_any(), limit, &waiter)?;
-        slf.try_borrow_mut()?.client.keep_until_reply(ticket, block);
+        slf.try_borrow_mut()?.client.keep_until_reply(ticket, block).or_raise(py)?;
         Self::finish_call(slf, ticket, limit, &waiter)
     }
 
@@ -291,10 +291,12 @@ impl MailboxClient {
         let limit = limit(timeout)?;
         let waiter = {
             let this = slf.try_borrow()?;
+            let waiter = this.client.waiter();
+            waiter.check_here().or_raise(slf.py())?;
             if this.client.has_kept() {
                 return Ok(());
             }
-            this.client.waiter()
+            waiter
         };
         if waiter.glance(waiter.oldest()) {
             return Ok(());
@@ -406,11 +408,11 @@ impl RequestFrame {
     ) -> PyResult<()> {
         let Some(filling) = self.filling.take() else { return Ok(()) };
         if !exception.is_none() {
-            filling.get().abandon(py);
+            Filling::abandon(&filling, py);
             return Ok(());
         }
         let mut client = self.client.bind(py).try_borrow_mut()?;
-        let claim = filling.get().end(py)?;
+        let claim = Filling::end(&filling, py)?;
         self.ticket = Some(client.client.submit(claim, kind_of(py, self.kind)?, self.nbytes).or_raise(py)?);
         Ok(())
     }
@@ -424,13 +426,19 @@ impl RequestFrame {
     }
 
     unsafe fn __getbuffer__(slf: &Bound<'_, Self>, view: *mut ffi::Py_buffer, flags: c_int) -> PyResult<()> {
+        // What it keeps is the request, which is there after the frame was posted as well.
+        if is_held_by_the_object_alone(flags) {
+            return Err(PyBufferError::new_err(
+                "numpy.ndarray(buffer=frame) does not tell when it ends: take frame.numpy(dtype, shape, offset), or \
+                 buffer=frame.payload",
+            ));
+        }
         let filling = slf.try_borrow()?.filling()?.clone_ref(slf.py());
         // SAFETY: Python made the view.
         unsafe { Filling::buffer(filling.bind(slf.py()), view, flags) }
     }
 
-    /// The buffers are the filling's, and released there. That this is here tells numpy that a buffer is to be held as long
-    /// as an array of it lives.
+    /// Nothing is to be done. That this is here tells `numpy.frombuffer` to hold a buffer as long as an array of it lives.
     unsafe fn __releasebuffer__(&self, _view: *mut ffi::Py_buffer) {}
 }
 

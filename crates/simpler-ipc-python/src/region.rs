@@ -1,9 +1,10 @@
 //! `Region`, and the names of regions.
 
 use std::ffi::c_int;
+use std::io::ErrorKind;
 use std::os::fd::{AsRawFd, BorrowedFd};
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use pyo3::exceptions::{PyBufferError, PyValueError};
 use pyo3::ffi;
@@ -12,27 +13,49 @@ use pyo3::types::PyDict;
 use simpler_ipc::named::{self, Pause};
 use simpler_ipc::Error;
 
-use crate::bytes::{fill_view, numpy_of};
+use crate::bytes::{fill_view, is_held, numpy_of};
 use crate::errors::OrRaise;
+
+/// What every view of a region has a reference to, whoever made it: its memory is mapped as long as this object lives.
+#[pyclass(frozen, module = "simpler_ipc")]
+struct Mapping(simpler_ipc::Region);
+
+enum State {
+    Open(Py<Mapping>),
+    /// Mapped all the same if somebody may have kept its address.
+    Closed(#[allow(dead_code, reason = "it is there to be dropped with the object")] Option<Py<Mapping>>),
+}
 
 /// Shared memory: sealed, sparse, inherited by fork, mapped elsewhere by file descriptor, by name, or by pickling.
 #[pyclass(frozen, module = "simpler_ipc")]
 pub struct Region {
-    region: Mutex<Option<simpler_ipc::Region>>,
-    views: AtomicUsize,
+    state: Mutex<State>,
+    /// A buffer went to somebody who may have kept this object in its place, as `numpy.ndarray(buffer=region)` does.
+    lent: AtomicBool,
 }
 
 impl Region {
     /// A Python object of its own for a region: what lies in one pickles as this and its shape.
-    pub fn of(region: simpler_ipc::Region) -> Self {
-        Region { region: Mutex::new(Some(region)), views: AtomicUsize::new(0) }
+    fn of(py: Python<'_>, region: simpler_ipc::Region) -> PyResult<Self> {
+        let state = Mutex::new(State::Open(Py::new(py, Mapping(region))?));
+        Ok(Region { state, lent: AtomicBool::new(false) })
     }
 
     /// The region, unless it is closed.
     pub fn open(&self) -> PyResult<simpler_ipc::Region> {
-        let region = self.region.lock().unwrap_or_else(PoisonError::into_inner);
-        region.clone().ok_or_else(|| PyValueError::new_err("the region is closed"))
+        match &*self.state() {
+            State::Open(mapping) => Ok(mapping.get().0.clone()),
+            State::Closed(_) => Err(closed()),
+        }
     }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn closed() -> PyErr {
+    PyValueError::new_err("the region is closed")
 }
 
 /// Prefaulting looks for signals after this much: some hundredths of a second.
@@ -86,7 +109,7 @@ impl Region {
     #[new]
     #[pyo3(signature = (nbytes, *, label = "simpler-ipc"))]
     fn new(py: Python<'_>, nbytes: usize, label: &str) -> PyResult<Self> {
-        Ok(Self::of(simpler_ipc::Region::anonymous(nbytes, label).or_raise(py)?))
+        Self::of(py, simpler_ipc::Region::anonymous(nbytes, label).or_raise(py)?)
     }
 
     #[staticmethod]
@@ -97,27 +120,30 @@ impl Region {
         // SAFETY: it is used for the duration of this call only, in which the GIL keeps Python code from closing it; a
         // number that is no open descriptor is refused by the kernel.
         let fd = unsafe { BorrowedFd::borrow_raw(fd) };
-        Ok(Self::of(simpler_ipc::Region::from_fd(fd).or_raise(py)?))
+        Self::of(py, simpler_ipc::Region::from_fd(fd).or_raise(py)?)
     }
 
     #[staticmethod]
     fn create(py: Python<'_>, name: &str, nbytes: usize) -> PyResult<Self> {
         let region = pausing(py, |pause| simpler_ipc::Region::create_pausing(name, nbytes, pause))?;
         release_names_at_exit(py)?;
-        Ok(Self::of(region))
+        Self::of(py, region)
     }
 
     #[staticmethod]
     fn attach(py: Python<'_>, name: &str) -> PyResult<Self> {
-        Ok(Self::of(pausing(py, |pause| simpler_ipc::Region::attach_pausing(name, pause))?))
+        Self::of(py, pausing(py, |pause| simpler_ipc::Region::attach_pausing(name, pause))?)
     }
 
     /// For unpickling: as `from_fd`, but the mapping that this process has already if it has one.
     #[staticmethod]
     fn _join(py: Python<'_>, fd: i32, name: Option<&str>) -> PyResult<Self> {
+        if fd < 0 {
+            return Err(std::io::Error::new(ErrorKind::InvalidInput, format!("{fd} is no file descriptor")).into());
+        }
         // SAFETY: as in `from_fd`; the descriptor comes from multiprocessing or from a region.
         let fd = unsafe { BorrowedFd::borrow_raw(fd) };
-        Ok(Self::of(simpler_ipc::Region::join(fd, name).or_raise(py)?))
+        Self::of(py, simpler_ipc::Region::join(fd, name).or_raise(py)?)
     }
 
     fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
@@ -177,14 +203,21 @@ impl Region {
     }
 
     fn close(&self, py: Python<'_>) -> PyResult<()> {
-        let views = self.views.load(Ordering::Relaxed);
-        if views > 0 {
-            return Err(PyBufferError::new_err(format!(
-                "the region cannot be closed: {views} views of it exist (memoryviews, arrays); delete them first"
-            )));
-        }
-        let region = self.region.lock().unwrap_or_else(PoisonError::into_inner).take();
-        region.map_or(Ok(()), |region| pausing(py, |pause| region.release_name_pausing(pause)))
+        let region = {
+            let mut state = self.state();
+            let State::Open(mapping) = &*state else { return Ok(()) };
+            let views = mapping.get_refcnt(py) - 1; // one is this object's own
+            if views > 0 {
+                return Err(PyBufferError::new_err(format!(
+                    "the region cannot be closed: {views} views of it exist (memoryviews, arrays); delete them first"
+                )));
+            }
+            let region = mapping.get().0.clone();
+            let kept = self.lent.load(Ordering::Relaxed).then(|| mapping.clone_ref(py));
+            *state = State::Closed(kept);
+            region
+        };
+        pausing(py, |pause| region.release_name_pausing(pause))
     }
 
     fn __enter__(slf: Py<Self>) -> Py<Self> {
@@ -215,17 +248,21 @@ impl Region {
     }
 
     unsafe fn __getbuffer__(slf: &Bound<'_, Self>, view: *mut ffi::Py_buffer, flags: c_int) -> PyResult<()> {
-        let region = slf.get().open()?;
-        let address = region.address() as *mut u8;
-        // SAFETY: Python made the view; while views exist, close() refuses, so this object keeps its region mapped.
-        unsafe { fill_view(slf.as_any(), view, address, region.nbytes(), flags)? };
-        slf.get().views.fetch_add(1, Ordering::Relaxed);
-        Ok(())
+        let this = slf.get();
+        let mapping = match &*this.state() {
+            State::Open(mapping) => mapping.clone_ref(slf.py()),
+            State::Closed(_) => return Err(closed()),
+        };
+        if !is_held(flags) {
+            this.lent.store(true, Ordering::Relaxed);
+        }
+        let region = &mapping.get().0;
+        // SAFETY: Python made the view, which gets a reference to what keeps the region mapped.
+        unsafe { fill_view(mapping.bind(slf.py()), view, region.address() as *mut u8, region.nbytes(), flags) }
     }
 
-    unsafe fn __releasebuffer__(&self, _view: *mut ffi::Py_buffer) {
-        self.views.fetch_sub(1, Ordering::Relaxed);
-    }
+    /// Nothing is to be done. That this is here tells `numpy.frombuffer` to hold a buffer as long as an array of it lives.
+    unsafe fn __releasebuffer__(&self, _view: *mut ffi::Py_buffer) {}
 }
 
 /// A name of a region and what is known of it.

@@ -128,11 +128,11 @@ impl MailboxServer {
             if !error.is_instance_of::<PyException>(py) {
                 return Err(error);
             }
-            let kind = error.get_type(py).qualname()?;
+            let text = text_of(py, &error)?;
             let message = if is_frame_too_large(py, &error)? {
-                format!("the reply is too large: {}", error.value(py).str()?)
+                format!("the reply is too large: {text}")
             } else {
-                format!("{kind}: {}", error.value(py).str()?)
+                format!("{}: {text}", error.get_type(py).qualname()?)
             };
             slf.try_borrow_mut()?.fail(py, &message, 1)?;
         }
@@ -148,6 +148,17 @@ impl MailboxServer {
 
     fn __repr__(&self) -> String {
         format!("MailboxServer(unreplied={})", self.0.unreplied())
+    }
+}
+
+/// What an exception says of itself, or why it cannot.
+fn text_of(py: Python<'_>, error: &PyErr) -> PyResult<String> {
+    match error.value(py).str() {
+        Ok(text) => Ok(text.to_string_lossy().into_owned()),
+        Err(failed) if failed.is_instance_of::<PyException>(py) => {
+            Ok(format!("no text, its __str__ raised {}", failed.get_type(py).qualname()?))
+        }
+        Err(leaving) => Err(leaving),
     }
 }
 

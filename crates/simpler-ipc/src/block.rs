@@ -313,7 +313,7 @@ impl MailboxClient {
             self.make_room()?;
         };
         self.expect_reply(ticket);
-        self.keep_until_reply(ticket, block);
+        self.keep_until_reply(ticket, block)?;
         loop {
             if let Some(reply) = self.take_reply(ticket)? {
                 return Ok(reply);

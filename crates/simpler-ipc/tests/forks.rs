@@ -443,6 +443,7 @@ mod linux {
                 misused(client.wait(&mut patience())),
                 misused(client.watch(&me)),
                 misused(waiter.wait(&mut patience())),
+                misused(waiter.wait_for(99, &mut patience())),
                 misused(shared.call(Kind::Task, b"?", &mut patience())),
                 misused(notifier.arm()),
                 misused(notifier.clear()),
@@ -483,6 +484,7 @@ mod linux {
         let mut claim = client.claim().unwrap().unwrap();
         claim.copy_from(b"untouched").unwrap();
         let block = Block::alloc(&ring, 100, &mut patience()).unwrap();
+        let mut inherited = Some(Block::alloc(&ring, 100, &mut patience()).unwrap());
         let (mut client, mut claim, mut block) = (Some(client), Some(claim), Some(block));
         let me = std::process::id();
         in_child(|| {
@@ -494,6 +496,7 @@ mod linux {
                 misused(client.make_room()),
                 misused(client.take_reply(0)),
                 misused(client.abandon(0)),
+                misused(client.keep_until_reply(0, inherited.take().unwrap())),
                 misused(client.flush()),
                 misused(client.call_large(&ring, Kind::Task, b"?", &mut Patience::limited(Duration::ZERO))),
                 misused(server.received(0)),
@@ -505,8 +508,8 @@ mod linux {
             }
             drop(block.take());
         });
-        assert_eq!(ring.live(), 1);
-        drop(block);
+        assert_eq!(ring.live(), 2);
+        drop((block, inherited));
         assert_eq!(ring.live(), 0);
         server.reply(0, b"!").unwrap();
         assert!(server.try_recv().unwrap().is_none(), "the claim is neither submitted nor given up");

@@ -159,6 +159,25 @@ fn a_block_outlives_a_call_that_gave_up_until_the_server_is_done_with_it() {
     assert_eq!(ring.live(), 0);
 }
 
+#[test]
+fn a_block_is_kept_for_a_request_in_flight_only() {
+    let (mut client, mut server) = pair(4, 64);
+    let region = Region::anonymous(HeapRing::required_bytes(4096, 64).unwrap(), "test").unwrap();
+    let ring = Arc::new(HeapRing::new(&region, 0, 4096, "test", 64).unwrap());
+    let block = || Block::alloc(&ring, 4096, &mut no_wait()).unwrap();
+    assert!(matches!(client.keep_until_reply(7, block()), Err(Error::Misused(_))));
+    client.expect_reply(7);
+    assert!(matches!(client.keep_until_reply(7, block()), Err(Error::Misused(_))));
+    let ticket = client.send(Kind::Task, b"?").unwrap().unwrap();
+    client.expect_reply(ticket);
+    server.recv(&mut no_wait()).unwrap();
+    server.reply(0, b"!").unwrap();
+    client.make_room().unwrap();
+    client.keep_until_reply(ticket, block()).unwrap();
+    assert_eq!(ring.live(), 0, "the server has replied: it looks at nothing any more");
+    assert_eq!(client.take_reply(ticket).unwrap().unwrap().payload, b"!");
+}
+
 fn patience() -> Patience<'static> {
     Patience::limited(Duration::from_secs(20))
 }
@@ -167,7 +186,7 @@ fn patience() -> Patience<'static> {
 fn held(client: &mut MailboxClient, server: &mut MailboxServer, ring: &Arc<HeapRing>, nbytes: usize) {
     let block = Block::alloc(ring, nbytes, &mut no_wait()).unwrap();
     let ticket = client.send(Kind::Task, &block.reference()).unwrap().unwrap();
-    client.keep_until_reply(ticket, block);
+    client.keep_until_reply(ticket, block).unwrap();
     assert_eq!(server.recv(&mut no_wait()).unwrap().ticket, ticket);
 }
 

@@ -6,11 +6,12 @@ mod common;
 
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
 use common::{no_wait, pair, region, write, FRAME_BYTES, REPLY, REQUEST};
-use simpler_ipc::{Error, Kind, Mailbox, Patience, Region, Status};
+use simpler_ipc::{Error, HeapRing, Interrupted, Kind, Mailbox, MailboxClient, Patience, Region, SharedClient, Status};
 
 /// Where the server's bell is.
 const REQUESTS: usize = 128;
@@ -29,13 +30,13 @@ fn set_word(region: &Region, offset: usize, word: u64) {
     write(region, offset, &word.to_ne_bytes());
 }
 
-/// As a hostile client may: names a word of any memory as the doorbell it waits at.
-fn wait_at(region: &Region, memory: &Region, offset: usize) {
+/// As a hostile peer may, of the side that `bell` is of: names a word of any memory as the doorbell it waits at.
+fn wait_at(region: &Region, bell: usize, memory: &Region, offset: usize) {
     let inode = std::fs::metadata(format!("/proc/self/fd/{}", memory.fd().as_raw_fd())).unwrap().ino();
-    set_word(region, REPLIES + 16, inode);
-    set_word(region, REPLIES + 24, offset as u64);
-    let generation = word(region, REPLIES + 8) as u32 + 2;
-    write(region, REPLIES + 8, &generation.to_ne_bytes());
+    set_word(region, bell + 16, inode);
+    set_word(region, bell + 24, offset as u64);
+    let generation = word(region, bell + 8) as u32 + 2;
+    write(region, bell + 8, &generation.to_ne_bytes());
 }
 
 #[test]
@@ -52,12 +53,12 @@ fn a_peer_has_nothing_rung_that_was_not_opened_as_a_doorbell() {
     for memory in [&sibling, &region] {
         for offset in (0..REPLY + 64).step_by(4) {
             client.send(Kind::Task, b"?").unwrap();
-            wait_at(&region, memory, offset);
+            wait_at(&region, REPLIES, memory, offset);
             server.recv(&mut no_wait()).unwrap();
             let error = server.reply(0, b"!").unwrap_err();
             assert!(matches!(error, Error::Misused(_)) && error.to_string().contains("not opened"), "{error}");
             // The server is as it was, and goes on where the client waits at a doorbell again.
-            wait_at(&region, &region, 0);
+            wait_at(&region, REPLIES, &region, 0);
             set_word(&region, REPLIES + 16, 0);
             server.reply(0, b"!").unwrap();
             client.poll().unwrap().unwrap();
@@ -65,6 +66,46 @@ fn a_peer_has_nothing_rung_that_was_not_opened_as_a_doorbell() {
     }
     assert!(bytes(&sibling) == before, "the lane beside it has changed");
     assert_eq!(other_server.recv(&mut no_wait()).unwrap().payload.to_vec(), b"untouched");
+}
+
+#[test]
+fn a_server_that_cannot_be_woken_does_not_hide_why_a_call_ended() {
+    let arena = Region::anonymous(HeapRing::required_bytes(4096, 64).unwrap(), "test").unwrap();
+    let ring = Arc::new(HeapRing::new(&arena, 0, 4096, "test", 64).unwrap());
+    type Asking<'a> = dyn FnMut(MailboxClient, &mut Patience<'_>) -> Error + 'a;
+    let ways: [&mut Asking<'_>; 3] = [
+        &mut |mut client, patience| client.call(Kind::Task, b"?", patience).unwrap_err(),
+        &mut |mut client, patience| client.call_large(&ring, Kind::Task, b"?", patience).unwrap_err(),
+        &mut |client, patience| SharedClient::new(client).call(Kind::Task, b"?", patience).unwrap_err(),
+    ];
+    for ask in ways {
+        let region = region();
+        let (client, _server) = pair(&region);
+        let mut interrupt = || {
+            wait_at(&region, REQUESTS, &region, 0);
+            Err(Interrupted)
+        };
+        let patience = Patience::limited(Duration::from_secs(20));
+        let error = ask(client, &mut patience.interrupted_by(&mut interrupt, Duration::from_millis(1)));
+        assert!(matches!(error, Error::Interrupted), "{error}");
+    }
+}
+
+#[test]
+fn an_abandoned_call_is_over_though_the_server_cannot_be_woken() {
+    let region = region();
+    let (mut client, mut server) = pair(&region);
+    let ticket = client.send(Kind::Task, b"?").unwrap().unwrap();
+    client.expect_reply(ticket);
+    wait_at(&region, REQUESTS, &region, 0);
+    client.abandon(ticket).unwrap();
+    wait_at(&region, REQUESTS, &region, 0);
+    set_word(&region, REQUESTS + 16, 0);
+    client.send(Kind::Task, b"next").unwrap();
+    assert_eq!(server.recv(&mut no_wait()).unwrap().payload.to_vec(), b"next");
+    server.reply(0, b"!").unwrap();
+    assert_eq!(client.poll().unwrap().unwrap().payload, b"!");
+    assert_eq!(client.in_flight(), 0);
 }
 
 #[test]

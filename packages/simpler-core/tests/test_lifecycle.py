@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import re
@@ -209,7 +210,11 @@ def script(text: str, **options: object) -> subprocess.Popen[str]:
 
 
 def processes_of(line: str) -> list[psutil.Process]:
-    return [psutil.Process(int(pid)) for pid in line.split() if psutil.pid_exists(int(pid))]
+    found = []
+    for pid in map(int, line.split()):
+        with contextlib.suppress(psutil.NoSuchProcess):  # it is gone already
+            found.append(psutil.Process(pid))
+    return found
 
 
 def assert_gone(processes: list[psutil.Process]) -> None:

@@ -19,6 +19,7 @@ from simpler_ipc import (
     OK,
     SHUTDOWN,
     TASK,
+    Doorbell,
     FrameTooLarge,
     IpcError,
     Mailbox,
@@ -26,6 +27,7 @@ from simpler_ipc import (
     Peer,
     PeerDied,
     Region,
+    Reply,
     Request,
     RequestCancelled,
     RequestFailed,
@@ -113,6 +115,26 @@ def test_a_handler_may_return_nothing_and_leave_by_an_interrupt() -> None:
         server.serve(handler, timeout=0)
 
 
+def test_an_exception_that_cannot_be_told_is_a_failed_reply_too() -> None:
+    class UntellableError(Exception):
+        def __str__(self) -> str:
+            raise LookupError("no text")
+
+    box = mailbox()
+    client, server = box.client(), box.server()
+    client.send(TASK, b"")
+    client.send(SHUTDOWN, b"")
+
+    def handler(request: Request) -> None:
+        raise UntellableError
+
+    server.serve(handler)
+    reply = client.poll()
+    assert reply is not None
+    assert reply.status == FAILED
+    assert reply.message.endswith("UntellableError: no text, its __str__ raised LookupError")
+
+
 def test_a_message_is_cut_to_the_frame() -> None:
     box = mailbox(frame_bytes=10)
     client, server = box.client(), box.server()
@@ -195,6 +217,20 @@ def test_a_frame_with_an_array_of_it_left_is_not_sent_and_comes_back_with_the_ar
         del array, other
         assert waiting.result().result() == b"meht dniheb"
     assert (client.in_flight, client.poll(), client.free) == (0, None, free)
+
+
+def test_an_array_that_releases_the_buffer_keeps_a_frame_from_being_sent(client: MailboxClient) -> None:
+    with pytest.raises(BufferError, match="nothing was sent: views of the frame exist"), client.request() as frame:
+        array = np.ndarray(8, "uint8", buffer=frame.payload)
+    array[:] = 1
+    with client.request() as frame:
+        with pytest.raises(BufferError, match=r"take frame\.numpy"):
+            np.ndarray(8, "uint8", buffer=frame)  # type: ignore[call-overload]
+        frame.payload[:2] = b"ab"
+        frame.nbytes = 2
+    del array
+    client.wait()
+    assert [reply.payload for reply in client.poll_many()] == [b"ba"]
 
 
 def test_others_call_while_a_frame_is_being_filled_and_get_their_answer_after_it(client: MailboxClient) -> None:
@@ -311,6 +347,40 @@ def test_every_calling_thread_is_told_of_the_servers_death(fork: Fork) -> None:
             assert (caught.value.pid, caught.value.signal) == (server.pid, signal.SIGKILL)
 
 
+def test_calls_are_taken_in_any_order() -> None:
+    box = mailbox(depth=100)
+    client, server = box.client(), box.server()
+    tickets = [client.begin(TASK, b"%d" % number) for number in range(100)]
+    for request in server.recv_many():
+        server.reply(0, request.payload)
+    for ticket in reversed(tickets):
+        assert ticket is not None
+        reply = client.take(ticket)
+        assert reply is not None
+        assert (reply.ticket, reply.payload) == (ticket, b"%d" % ticket)
+
+
+def wait_elsewhere(box: Mailbox) -> None:
+    """Has a server, gone again, wait at a doorbell that is not to be had here: it cannot be woken."""
+    box.server(Doorbell(Region(Doorbell.NBYTES)))
+
+
+def test_a_server_that_died_where_it_could_not_be_woken_ends_a_call(
+    fork: Fork, eventually: Callable[[Callable[[], bool]], None]
+) -> None:
+    box = mailbox()
+    client = box.client()
+    server = fork(lambda: threading.Event().wait())
+    client.watch(server)
+    with ThreadPoolExecutor(1) as pool:
+        call = pool.submit(client.call, TASK, b"?")
+        eventually(lambda: client.in_flight == 1)
+        wait_elsewhere(box)
+        server.kill()
+        with pytest.raises(PeerDied):
+            call.result()
+
+
 # --- event loops
 
 
@@ -389,6 +459,50 @@ def test_an_awaited_call_ends_with_its_timeout_its_task_and_its_peer(fork: Fork)
             assert caught.value.signal == signal.SIGKILL
 
     asyncio.run(main())
+
+
+def test_a_server_that_died_where_it_could_not_be_woken_ends_an_awaited_call(fork: Fork) -> None:
+    box = mailbox(depth=1)
+    client = box.client()
+    server = fork(lambda: threading.Event().wait())
+    client.watch(server)
+
+    async def main() -> None:
+        calls = [asyncio.create_task(client.acall(TASK, b"?")) for _ in range(3)]
+        await asyncio.sleep(0)
+        wait_elsewhere(box)
+        for call in (calls[0], calls[2]):
+            call.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await call
+        server.kill()
+        with pytest.raises(PeerDied):
+            await calls[1]
+
+    asyncio.run(main())
+
+
+def test_awaited_calls_that_wait_for_a_frame_end_each_for_itself(client: MailboxClient) -> None:
+    gone = memoryview(bytearray(b"gone"))
+
+    async def main() -> None:
+        calls = [asyncio.create_task(client.acall(TASK, b"%02d" % number)) for number in range(40)]
+        bad = asyncio.create_task(client.acall(TASK, gone))
+        last = asyncio.create_task(client.acall(TASK, b"last"))
+        await asyncio.sleep(0)
+        gone.release()
+        for call in calls[1::2]:
+            call.cancel()
+        replies = await asyncio.gather(*calls, return_exceptions=True)
+        assert [reply.payload for reply in replies if isinstance(reply, Reply)] == [
+            (b"%02d" % number)[::-1] for number in range(0, 40, 2)
+        ]
+        with pytest.raises(ValueError, match="released memoryview"):
+            await bad
+        assert (await last).result() == b"tsal"
+
+    asyncio.run(main())
+    assert client.free == 4
 
 
 def test_nothing_is_left_of_a_notifier(client: MailboxClient, threads: Callable[[], int], open_fds: Callable) -> None:

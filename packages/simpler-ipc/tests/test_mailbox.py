@@ -283,29 +283,13 @@ def test_a_view_of_a_reserved_frame_is_dead_once_it_is_posted() -> None:
     assert [bytes(server.recv(0).payload) for _ in range(2)] == [b"sent", b"in its place"]
 
 
-def test_what_a_dead_view_of_a_reserved_frame_was_made_of_gives_no_new_one_until_the_frame_is_reserved_again() -> None:
-    box = mailbox()
-    client, server = box.client(), box.server()
-    view = client.reserve()
-    assert view is not None
-    owner = view.obj
-    client.post(TASK, 4)
-    for make in (memoryview, bytearray, lambda owner: np.frombuffer(owner, "uint8")):
-        with pytest.raises(BufferError, match="the frame is posted"):
-            make(owner)
-    server.recv(0)
-    server.reply()
-    client.poll()
-    again = client.reserve()
-    assert again is not None
-    memoryview(owner)[:2] = b"ok"
-    assert bytes(again[:2]) == b"ok"
-
-
 @pytest.mark.parametrize(
     "made",
     [
         pytest.param(lambda frame: np.frombuffer(frame, "uint8"), id="array"),
+        pytest.param(lambda frame: np.ndarray(8, "uint8", buffer=frame), id="array that releases the buffer"),
+        pytest.param(lambda frame: np.ndarray(8, "uint8", buffer=frame[2:]), id="array of a slice"),
+        pytest.param(lambda frame: frame.obj, id="owner"),
         pytest.param(lambda frame: frame[2:], id="slice"),
         pytest.param(lambda frame: frame.cast("I"), id="cast"),
     ],
@@ -325,6 +309,37 @@ def test_a_frame_of_which_a_view_is_left_is_not_posted(made: Callable[[memoryvie
     del view
     assert client.post(TASK, 4) == 0
     assert bytes(server.recv(0).payload) == b"here"
+
+
+def test_a_view_that_was_in_use_when_its_frame_was_to_be_sent_is_in_no_later_sends_way() -> None:
+    box = mailbox()
+    client, server = box.client(), box.server()
+    frame = client.reserve()
+    assert frame is not None
+    frame[:4] = b"here"
+    with pytest.raises(BufferError, match="nothing was sent"):
+        client.send(TASK, frame)
+    assert bytes(frame[:4]) == b"here"
+    assert client.send(TASK, b"else") == 0
+    with pytest.raises(ValueError, match="released memoryview"):
+        _ = frame[0]
+    assert bytes(server.recv(0).payload) == b"else"
+
+
+def test_a_frame_looked_at_many_times_costs_no_memory() -> None:
+    client, other = mailbox().client(), mailbox().client()
+    with client.request() as request:
+        kept = [other.reserve() for _ in range(100)]
+        before = sys.getallocatedblocks()
+        for _ in range(10_000):
+            other.reserve()
+            _ = request.payload
+        assert sys.getallocatedblocks() - before < 2000
+    other.post(TASK, 0)
+    for view in kept:
+        assert view is not None
+        with pytest.raises(ValueError, match="released memoryview"):
+            view.tobytes()
 
 
 def test_a_view_released_by_its_user_is_made_anew() -> None:
@@ -440,9 +455,22 @@ def test_a_forked_child_may_not_use_its_parents_client_and_the_parent_goes_on(fo
     client, server = box.client(), box.server()
     client.send(TASK, b"abc")
     notifier = client.notifier()
+    idle = mailbox().client()
+    other = mailbox(depth=2)
+    keeping, answering = other.client(), other.server()
+    keeping.send(TASK, b"")
+    ticket = keeping.begin(TASK, b"")
+    assert ticket is not None
+    for _ in range(2):
+        answering.recv(0)
+        answering.reply()
+    keeping.take(ticket)
+    assert keeping.in_flight == 1, "a reply is kept for poll"
 
     def child() -> None:
         for use in (
+            lambda: idle.wait(timeout=5),
+            lambda: keeping.wait(timeout=5),
             lambda: client.send(TASK, b""),
             client.poll,
             client.reserve,

@@ -75,6 +75,41 @@ def test_close_waits_for_no_view() -> None:
     region.close()
 
 
+@pytest.mark.parametrize(
+    "made",
+    [
+        pytest.param(lambda view: np.ndarray(8, "uint8", buffer=view), id="array that releases the buffer"),
+        pytest.param(lambda view: np.ndarray(8, "uint8", buffer=view[8:]), id="array of a slice"),
+        pytest.param(lambda view: view.obj, id="owner"),
+    ],
+)
+def test_close_waits_for_no_view_that_only_refers_to_the_memory(made: Callable[[memoryview], object]) -> None:
+    region = Region(4096)
+    view = memoryview(region)
+    left = made(view)
+    view.release()
+    with pytest.raises(BufferError, match="1 view"):
+        region.close()
+    del left
+    region.close()
+
+
+def test_an_array_that_keeps_nothing_but_the_region_object_keeps_the_memory_after_close() -> None:
+    region = Region(4096, label="kept-by-its-object")
+    array = np.ndarray(8, "uint8", buffer=region)
+    array[:] = 7
+    region.close()
+    with pytest.raises(ValueError, match="closed"):
+        memoryview(region)
+    region.close()
+    del region
+    array += 1
+    assert array.tolist() == [8] * 8
+    del array
+    with open("/proc/self/maps") as maps:
+        assert "memfd:kept-by-its-object" not in maps.read()
+
+
 def test_a_closed_region_says_so() -> None:
     with Region(4096) as region:
         pass
@@ -145,6 +180,8 @@ def test_a_descriptor_that_is_no_region_is_refused(tmp_path: pathlib.Path) -> No
         Region.from_fd(unsealed)
     with pytest.raises(ValueError, match="-1"):
         Region.from_fd(-1)
+    with pytest.raises(OSError, match="-1"):
+        Region._join(-1, None)
 
 
 def test_memory_that_cannot_be_written_is_refused() -> None:

@@ -1,5 +1,8 @@
 //! Replies that go to a call, not to `poll`: several calls may be under way at a time, beside requests that were sent.
 
+use std::collections::btree_map::Entry;
+
+use super::client::not_in_flight;
 use super::reply::{Reply, ReplyView};
 use super::MailboxClient;
 use crate::block::Block;
@@ -9,7 +12,6 @@ use crate::protocol::frame::Finished;
 /// A request whose reply goes to a call, not to `poll`.
 #[derive(Debug)]
 pub(super) struct Call {
-    pub(super) ticket: u64,
     pub(super) reply: Option<Reply>,
     /// Nobody waits for it any more.
     pub(super) abandoned: bool,
@@ -18,29 +20,37 @@ pub(super) struct Call {
 }
 
 impl Call {
-    pub(super) fn new(ticket: u64, abandoned: bool) -> Self {
-        Call { ticket, reply: None, abandoned, block: None }
+    pub(super) fn new(abandoned: bool) -> Self {
+        Call { reply: None, abandoned, block: None }
     }
 }
 
 impl MailboxClient {
     /// From now on the reply to `ticket`, just sent, is for [`MailboxClient::take_reply`], and not for `poll`.
     pub fn expect_reply(&mut self, ticket: u64) {
-        self.calls.push(Call::new(ticket, false));
+        self.calls.entry(ticket).or_insert(Call::new(false));
     }
 
     /// The request with `ticket`, whose reply is expected, refers to a block: it is released when the server, that has
     /// replied, no longer looks at it.
-    pub fn keep_until_reply(&mut self, ticket: u64, block: Block) {
-        match self.calls.iter_mut().find(|call| call.ticket == ticket) {
-            Some(call) => call.block = Some(block),
-            None => self.calls.push(Call { block: Some(block), ..Call::new(ticket, true) }),
+    ///
+    /// # Errors
+    /// [`Error::Misused`] if no request with that ticket is in flight: the block is released then.
+    pub fn keep_until_reply(&mut self, ticket: u64, block: Block) -> Result<()> {
+        self.side.check()?;
+        if self.calls.get(&ticket).is_some_and(|call| call.reply.is_some()) {
+            return Ok(()); // the server has replied already
         }
+        if !self.is_in_lane(ticket) {
+            return Err(not_in_flight(ticket));
+        }
+        self.calls.entry(ticket).or_insert(Call::new(true)).block = Some(block);
+        Ok(())
     }
 
     /// Whether requests without a reply yet refer to blocks.
     pub(crate) fn holds_blocks(&self) -> bool {
-        self.calls.iter().any(|call| call.block.is_some() && call.reply.is_none())
+        self.calls.values().any(|call| call.block.is_some() && call.reply.is_none())
     }
 
     /// The reply to a call, if it is there. Replies that come before it are put where they belong.
@@ -62,15 +72,15 @@ impl MailboxClient {
         kept: impl FnOnce(Reply) -> T,
     ) -> Result<Option<T>> {
         self.side.check()?;
-        let Some(call) = self.calls.iter().position(|call| call.ticket == ticket) else {
+        let Entry::Occupied(mut call) = self.calls.entry(ticket) else {
             return Err(Error::Misused(format!("no call with ticket {ticket} is in flight")));
         };
-        if let Some(reply) = self.calls[call].reply.take() {
-            self.calls.swap_remove(call);
+        if let Some(reply) = call.get_mut().reply.take() {
+            call.remove();
             return Ok(Some(kept(reply)));
         }
-        if !(self.oldest.ticket..self.next.ticket).contains(&ticket) {
-            self.calls.retain(|call| call.ticket != ticket);
+        if !self.is_in_lane(ticket) {
+            self.calls.remove(&ticket);
             return Err(Error::Misused(format!("no request with ticket {ticket} is in flight: its reply is taken")));
         }
         while self.oldest.ticket < ticket {
@@ -79,23 +89,32 @@ impl MailboxClient {
             }
         }
         let Some(finished) = self.oldest_reply()? else { return Ok(None) };
-        self.calls.retain(|call| call.ticket != ticket);
+        self.calls.remove(&ticket);
         Ok(Some(self.take_oldest(finished, in_frame)))
     }
 
     /// Nobody waits for a call's reply any more: it is cancelled if the server has not taken it, and its reply dropped.
     ///
     /// # Errors
-    /// As [`MailboxClient::cancel`].
+    /// [`Error::Misused`] in a forked child: the call is its parent's.
     pub fn abandon(&mut self, ticket: u64) -> Result<()> {
         self.side.check()?;
-        let Some(call) = self.calls.iter().position(|call| call.ticket == ticket) else { return Ok(()) };
-        if self.calls[call].reply.is_some() {
-            self.calls.swap_remove(call);
-            return Ok(());
+        let in_lane = self.is_in_lane(ticket);
+        if let Entry::Occupied(mut call) = self.calls.entry(ticket) {
+            if call.get().reply.is_some() || !in_lane {
+                call.remove();
+                return Ok(());
+            }
+            call.get_mut().abandoned = true;
+            self.cancel_unheard(ticket);
         }
-        self.calls[call].abandoned = true;
-        self.cancel(ticket).map(|_| ())
+        Ok(())
+    }
+
+    /// Cancels what its caller has given up, for a reason of his own: that the server cannot be woken from here is no
+    /// news to him, and must not hide that reason.
+    pub(super) fn cancel_unheard(&mut self, ticket: u64) {
+        let _ = self.cancel(ticket);
     }
 
     /// Takes the oldest reply, if it is there, out of its frame and keeps it for whom it is for: whether it was there.
@@ -111,23 +130,23 @@ impl MailboxClient {
 
     #[inline]
     pub(super) fn is_call(&self, ticket: u64) -> bool {
-        !self.calls.is_empty() && self.calls.iter().any(|call| call.ticket == ticket)
+        !self.calls.is_empty() && self.calls.contains_key(&ticket)
     }
 
     /// Takes the oldest reply, which is there, out of its frame and keeps it for whom it is for.
     pub(super) fn sort_oldest(&mut self, finished: Finished) {
         let reply = self.take_oldest(finished, |view| view.to_reply());
-        match self.calls.iter().position(|call| call.ticket == reply.ticket) {
-            None => self.kept.push_back(reply),
-            Some(call) if self.calls[call].abandoned => drop(self.calls.swap_remove(call)),
-            Some(call) => self.calls[call].reply = Some(reply),
+        match self.calls.entry(reply.ticket) {
+            Entry::Vacant(_) => self.kept.push_back(reply),
+            Entry::Occupied(call) if call.get().abandoned => drop(call.remove()),
+            Entry::Occupied(mut call) => call.get_mut().reply = Some(reply),
         }
     }
 
     /// Frees the frames of abandoned calls that stand in front.
     pub(super) fn drop_abandoned(&mut self) -> Result<()> {
         while let Some(finished) = self.oldest_reply()? {
-            if !self.calls.iter().any(|call| call.abandoned && call.ticket == self.oldest.ticket) {
+            if !self.calls.get(&self.oldest.ticket).is_some_and(|call| call.abandoned) {
                 break;
             }
             self.sort_oldest(finished);

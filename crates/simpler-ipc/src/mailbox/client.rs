@@ -1,6 +1,6 @@
 //! The side of a mailbox that posts requests and takes replies.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use super::calls::Call;
@@ -32,7 +32,8 @@ pub struct MailboxClient {
     pub(super) waiter: Arc<ReplyWaiter>,
     /// Its claims have it, too.
     pub(super) side: Arc<ClientSide>,
-    pub(super) calls: Vec<Call>,
+    /// By ticket.
+    pub(super) calls: BTreeMap<u64, Call>,
     /// Tickets of claims that are not submitted: a reply to one of them is none, whatever the lane says. Those of claims that
     /// were dropped stand here until that is learned.
     open: Vec<u64>,
@@ -50,7 +51,7 @@ impl MailboxClient {
         let waiter = LaneWaiter::new(lane.clone(), Role::Client, doorbell, Spin::new())?;
         let waiter = Arc::new(ReplyWaiter { waiter, progress: Progress::at(next.ticket, oldest.ticket) });
         let server = Ringer::new(Role::Client.other());
-        let (calls, open, kept) = (Vec::new(), Vec::new(), VecDeque::new());
+        let (calls, open, kept) = (BTreeMap::new(), Vec::new(), VecDeque::new());
         let mut client = MailboxClient { lane, next, oldest, server, waiter, side, calls, open, kept };
         // A predecessor was killed between taking a place in the lane and posting: the server waits for that frame.
         for hole in frames.iter().filter(|found| !found.is_posted() && found.turn.ticket < next.ticket) {
@@ -72,6 +73,11 @@ impl MailboxClient {
     /// Frames that are free.
     pub fn free(&self) -> usize {
         self.lane.depth - (self.next.ticket - self.oldest.ticket) as usize
+    }
+
+    /// Whether a frame is that of the request with `ticket`: its reply is not taken out.
+    pub(super) fn is_in_lane(&self, ticket: u64) -> bool {
+        (self.oldest.ticket..self.next.ticket).contains(&ticket)
     }
 
     /// Payload bytes of a frame.
@@ -148,7 +154,7 @@ impl MailboxClient {
     fn learn_given_up(&mut self) {
         let given_up = self.side.take_given_up();
         self.open.retain(|ticket| !given_up.contains(ticket));
-        self.calls.extend(given_up.into_iter().map(|ticket| Call::new(ticket, true)));
+        self.calls.extend(given_up.into_iter().map(|ticket| (ticket, Call::new(true))));
     }
 
     /// The oldest request seems to be answered: an error if it was not even posted. Its frame is the claim's, which may be
@@ -269,8 +275,8 @@ impl MailboxClient {
     /// [`Error::Misused`] if no request with that ticket is in flight.
     pub fn cancel(&mut self, ticket: u64) -> Result<bool> {
         self.side.check()?;
-        if ticket < self.oldest.ticket || ticket >= self.next.ticket {
-            return Err(Error::Misused(format!("no request with ticket {ticket} is in flight")));
+        if !self.is_in_lane(ticket) {
+            return Err(not_in_flight(ticket));
         }
         let turn = Turn::at(ticket, self.lane.depth);
         let cancelled = self.lane.header().taking.cancel(ticket, self.lane.frame(turn.frame).request, turn.generation);
@@ -356,8 +362,8 @@ impl MailboxClient {
         }
         loop {
             if let Err(error) = self.waiter.wait_for(ticket, patience) {
-                self.calls.push(Call::new(ticket, true));
-                self.cancel(ticket)?;
+                self.calls.insert(ticket, Call::new(true));
+                self.cancel_unheard(ticket);
                 return Err(error);
             }
             while self.oldest.ticket < ticket && self.make_room()? {}
@@ -407,6 +413,7 @@ impl MailboxClient {
     /// [`Error::Misused`] if nothing is in flight; [`Error::PeerDied`] if a watched peer is gone;
     /// [`Error::WaitTimeout`]; [`Error::Interrupted`]; [`Error::Corrupted`].
     pub fn wait(&self, patience: &mut Patience<'_>) -> Result<()> {
+        self.side.check()?;
         if self.has_kept() {
             return Ok(());
         }
@@ -443,11 +450,17 @@ impl MailboxClient {
     }
 }
 
+/// The error of a ticket that stands for nothing, or for a request whose reply is taken.
+pub(super) fn not_in_flight(ticket: u64) -> Error {
+    Error::Misused(format!("no request with ticket {ticket} is in flight"))
+}
+
 impl Drop for MailboxClient {
     fn drop(&mut self) {
         // What a claim that is dropped later has to say is for nobody: a successor finds its frame as it is.
         self.side.close();
         // The server may still look at what unanswered requests refer to: those blocks stay live.
-        self.calls.drain(..).filter(|call| call.reply.is_none()).for_each(|call| std::mem::forget(call.block));
+        let unanswered = std::mem::take(&mut self.calls).into_values().filter(|call| call.reply.is_none());
+        unanswered.for_each(|call| std::mem::forget(call.block));
     }
 }

@@ -59,7 +59,9 @@ pub struct ReplyWaiter {
 }
 
 impl ReplyWaiter {
-    pub(crate) fn check_here(&self) -> Result<()> {
+    /// An error in a child that was forked since: the client is the parent's.
+    #[doc(hidden)]
+    pub fn check_here(&self) -> Result<()> {
         self.waiter.check_here()
     }
 
@@ -93,6 +95,7 @@ impl ReplyWaiter {
     /// As [`MailboxClient::wait`](super::MailboxClient::wait).
     pub fn wait_for(&self, ticket: u64, patience: &mut Patience<'_>) -> Result<()> {
         if ticket >= self.progress.begun() {
+            self.check_here()?;
             return Err(Error::Misused("waiting for a reply with no request in flight".to_owned()));
         }
         let turn = Turn::at(ticket, self.waiter.lane.depth);

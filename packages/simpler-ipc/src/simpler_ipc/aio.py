@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import weakref
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -16,31 +16,32 @@ if TYPE_CHECKING:
 
 
 class _Calls:
-    """The calls of one client in one event loop, by ticket; and those that wait for a free frame, in order."""
+    """The calls of one client in one event loop, with their tickets; and those that wait for a free frame. In order."""
 
     def __init__(self, client: MailboxClient, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
         self.notifier = client.notifier()
-        self.pending: dict[int, asyncio.Future[Reply]] = {}
-        self.waiting: deque[tuple[int, Buffer, asyncio.Future[Reply]]] = deque()
+        # Not dict: its first entry is far to find when many before it are gone.
+        self.pending: OrderedDict[asyncio.Future[Reply], int] = OrderedDict()
+        self.waiting: OrderedDict[asyncio.Future[Reply], tuple[int, Buffer]] = OrderedDict()
         self.listening = False
 
     def begin(self, client: MailboxClient, kind: int, payload: Buffer) -> asyncio.Future[Reply]:
         future: asyncio.Future[Reply] = self.loop.create_future()
         ticket = None if self.waiting else client.begin(kind, payload)
         if ticket is None:
-            self.waiting.append((kind, payload, future))
+            self.waiting[future] = kind, payload
         else:
-            self.pending[ticket] = future
+            self.pending[future] = ticket
         self.listen(client)
         return future
 
     def end(self, client: MailboxClient, future: asyncio.Future[Reply]) -> None:
         """Forgets a call that nobody waits for any more."""
-        for ticket in [ticket for ticket, pending in self.pending.items() if pending is future]:
-            del self.pending[ticket]
+        self.waiting.pop(future, None)
+        ticket = self.pending.pop(future, None)
+        if ticket is not None:
             client.abandon(ticket)
-        self.waiting = deque(entry for entry in self.waiting if entry[2] is not future)
         self.listen(client)
 
     def listen(self, client: MailboxClient) -> None:
@@ -62,35 +63,43 @@ class _Calls:
             self.send_waiting(client)
         except Exception as error:  # the peer is dead, the memory spoilt: every call ends with it
             self.fail(client, error)
-        self.listen(client)
+        finally:
+            self.listen(client)
 
     def take_replies(self, client: MailboxClient) -> None:
-        for ticket in list(self.pending):  # in the order of their requests, which is that of the replies
+        while self.pending:  # in the order of their requests, which is that of the replies
+            future, ticket = next(iter(self.pending.items()))
             reply = client.take(ticket)
             if reply is None:
                 break
-            future = self.pending.pop(ticket)
+            del self.pending[future]
             if not future.done():
                 future.set_result(reply)
 
     def send_waiting(self, client: MailboxClient) -> None:
         while self.waiting:
-            kind, payload, future = self.waiting[0]
-            ticket = client.begin(kind, payload)
+            future, (kind, payload) = next(iter(self.waiting.items()))
+            try:
+                ticket = client.begin(kind, payload)
+            except Exception as error:  # of this one alone: its payload was released meanwhile, say
+                del self.waiting[future]
+                if not future.done():
+                    future.set_exception(error)
+                continue
             if ticket is None:
                 break
-            self.waiting.popleft()
-            self.pending[ticket] = future
+            del self.waiting[future]
+            self.pending[future] = ticket
 
     def fail(self, client: MailboxClient, error: Exception) -> None:
-        futures = [*self.pending.values(), *(future for _, _, future in self.waiting)]
-        for ticket in self.pending:
-            client.abandon(ticket)
+        futures, tickets = [*self.pending, *self.waiting], list(self.pending.values())
         self.pending.clear()
         self.waiting.clear()
         for future in futures:
             if not future.done():
                 future.set_exception(error)
+        for ticket in tickets:
+            client.abandon(ticket)
 
 
 def _on_reply(client: MailboxClient) -> Callable[[], None]:
