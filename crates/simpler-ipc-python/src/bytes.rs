@@ -65,6 +65,12 @@ pub unsafe fn fill_view(
     Ok(())
 }
 
+/// How many references there are to an object.
+pub fn references<T>(object: &Py<T>, _py: Python<'_>) -> isize {
+    // SAFETY: the object is alive, and the GIL is held.
+    unsafe { ffi::Py_REFCNT(object.as_ptr()) }
+}
+
 /// Whether a buffer is asked for as `memoryview` does, which holds it as long as it lives. Of others that is not known.
 pub fn is_held(flags: c_int) -> bool {
     flags & ffi::PyBUF_FULL_RO == ffi::PyBUF_FULL_RO

@@ -10,7 +10,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyMemoryView, PyWeakrefMethods, PyWeakrefReference};
 use simpler_ipc::{Claim, Window};
 
-use crate::bytes::{fill_view, memoryview};
+use crate::bytes::{fill_view, memoryview, references};
 use crate::errors::OrRaise;
 
 /// A claimed frame and the views of it that Python code has: each has a reference to this object, whoever made it, and also
@@ -70,7 +70,7 @@ impl Filling {
             view.is_some_and(|view| view.call_method0(intern!(py, "release")).is_err())
         });
         locked(&slf.get().given).append(&mut given);
-        slf.get_refcnt(py) == 1
+        references(slf, py) == 1
     }
 
     /// The claim, to be handed over: nobody has a view of the frame any more.

@@ -13,7 +13,7 @@ use pyo3::types::PyDict;
 use simpler_ipc::named::{self, Pause};
 use simpler_ipc::Error;
 
-use crate::bytes::{fill_view, is_held, numpy_of};
+use crate::bytes::{fill_view, is_held, numpy_of, references};
 use crate::errors::OrRaise;
 
 /// What every view of a region has a reference to, whoever made it: its memory is mapped as long as this object lives.
@@ -206,7 +206,7 @@ impl Region {
         let region = {
             let mut state = self.state();
             let State::Open(mapping) = &*state else { return Ok(()) };
-            let views = mapping.get_refcnt(py) - 1; // one is this object's own
+            let views = references(mapping, py) - 1; // one is this object's own
             if views > 0 {
                 return Err(PyBufferError::new_err(format!(
                     "the region cannot be closed: {views} views of it exist (memoryviews, arrays); delete them first"

@@ -113,7 +113,9 @@ class Region:
     def close(self) -> None:
         """Unmap it, once no mailbox, doorbell or ring lies in it any more; its name goes at once. Twice is fine.
 
-        Raises BufferError while memoryviews or arrays of it exist. Using a closed region raises ValueError.
+        Raises BufferError while memoryviews or arrays of it exist. Using a closed region raises ValueError. It cannot
+        see `np.ndarray(shape, buffer=region)`, nor what else takes the buffer otherwise than memoryview does and may
+        keep this object alone: after such a one the memory goes with this object, not before.
         """
 
     def __enter__(self) -> Self: ...
@@ -314,7 +316,7 @@ class MailboxClient:
 
         Fill it, then `post`. Until then it is the same frame again, and the one that `send` and `call` use. Posting
         releases the view, as the frame is the server's then: using it raises ValueError. For one thread, without the
-        cost of a `with` block; see `request`.
+        cost of a `with` block; see `request`. The view's own `obj` counts as another view of the frame.
         """
 
     def post(self, kind: int, nbytes: int) -> int:
@@ -356,7 +358,10 @@ class MailboxClient:
         """The second: the reply if it is there. Raises Misused if nothing with that ticket was begun."""
 
     def abandon(self, ticket: int) -> None:
-        """Instead of the second: cancel the request, or drop its reply when it comes."""
+        """Instead of the second: cancel the request, or drop its reply when it comes.
+
+        Raises Misused in a forked child, which has inherited the client; nothing if the server cannot be woken.
+        """
 
     def notifier(self) -> Notifier:
         """A file descriptor for event loops that wait for replies.
@@ -380,7 +385,8 @@ class RequestFrame:
     """A frame that is filled in place in a `with` block and posted at its end; after an exception nothing is sent.
 
     Supports the buffer protocol, writable, inside the block only. Others may send meanwhile: the server gets requests
-    in the order in which their blocks began, so finish soon.
+    in the order in which their blocks began, so finish soon. `np.ndarray(shape, buffer=frame)`, whose end is not known,
+    raises BufferError: take `frame.numpy()`, or the buffer of `frame.payload`.
     """
 
     nbytes: int
