@@ -20,6 +20,19 @@ use crate::errors::OrRaise;
 #[pyclass(frozen, module = "simpler_ipc")]
 struct Mapping(simpler_ipc::Region);
 
+#[pymethods]
+impl Mapping {
+    /// It is what an array of the region has for its base: numpy asks that whether the array may be written.
+    unsafe fn __getbuffer__(slf: &Bound<'_, Self>, view: *mut ffi::Py_buffer, flags: c_int) -> PyResult<()> {
+        let region = &slf.get().0;
+        // SAFETY: Python made the view, which gets a reference to what keeps the region mapped.
+        unsafe { fill_view(slf.as_any(), view, region.address() as *mut u8, region.nbytes(), flags) }
+    }
+
+    /// See `Region`.
+    unsafe fn __releasebuffer__(&self, _view: *mut ffi::Py_buffer) {}
+}
+
 enum State {
     Open(Py<Mapping>),
     /// Mapped all the same if somebody may have kept its address.
@@ -256,9 +269,8 @@ impl Region {
         if !is_held(flags) {
             this.lent.store(true, Ordering::Relaxed);
         }
-        let region = &mapping.get().0;
-        // SAFETY: Python made the view, which gets a reference to what keeps the region mapped.
-        unsafe { fill_view(mapping.bind(slf.py()), view, region.address() as *mut u8, region.nbytes(), flags) }
+        // SAFETY: Python made the view.
+        unsafe { Mapping::__getbuffer__(mapping.bind(slf.py()), view, flags) }
     }
 
     /// Nothing is to be done. That this is here tells `numpy.frombuffer` to hold a buffer as long as an array of it lives.

@@ -125,7 +125,9 @@ fn against_the_protocol() {
     let ring = Arc::new(HeapRing::poisoning(&heap, 0, 4096, "races", 64).unwrap());
     let mut block = Block::alloc(&ring, BLOCK, &mut Patience::forever()).unwrap();
     client.send(Kind::Task, &block.reference()).unwrap();
-    let done = AtomicBool::new(false);
+    // Not on the stack: that is used again, and the end of a thread is one of those things that are hidden.
+    static DONE: AtomicBool = AtomicBool::new(false);
+    let done = &DONE;
     thread::scope(|scope| {
         scope.spawn(|| {
             let request = server.try_recv().unwrap().unwrap();
