@@ -37,12 +37,8 @@ class Call:
     def around(self) -> ExitStack:
         """All that happens around the function, in this order; in the reverse one when it ends."""
         steps = ExitStack()
-        try:
-            if self.hooks is not None:
-                steps.enter_context(self.hooks.around())
-        except BaseException:
-            steps.close()
-            raise
+        if self.hooks is not None:
+            steps.enter_context(self.hooks.around())
         return steps
 
     def run(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

@@ -34,12 +34,11 @@ class RemoteValues(Iterator[T], Generic[T]):
             raise StopIteration
         try:
             value: Any = get(next(self._refs))
-        except BaseException as error:
-            # What the task raised, and the end of its values, end it by themselves.
-            if isinstance(error, Exception):
-                self._done = True
-            else:
-                self.close()
+        except Exception:  # what the task raised, or the end of its values: it has ended by itself
+            self._done = True
+            raise
+        except BaseException:  # Ctrl-C
+            self.close()
             raise
         return cast("T", value)
 
